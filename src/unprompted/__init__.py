@@ -1,0 +1,1 @@
+"""Few-shot, prompt-free segmentation of medical images, volumes and videos on SAM2."""

@@ -1,0 +1,1 @@
+"""Promptable segmentation backbones behind five verbs."""

@@ -1,0 +1,1 @@
+"""Labelled image collections: one file each."""

@@ -1,0 +1,1 @@
+"""The frame loop: from a volume to labels, once for every method."""

@@ -1,0 +1,53 @@
+"""What a segmentation run gives back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unprompted.images import LabelMap
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """How a prediction was made; holds no file path and no patient data.
+
+    Attributes:
+        method: registry name of the method.
+        settings: its settings.
+        backbone: name of the backbone.
+        weights_sha256: digest of the backbone's parameters.
+        support_digest: digest of the support set.
+        versions: package name to version.
+        seed: the seed of `Segmenter.fit`.
+        device: where it ran, such as "cpu".
+        elapsed_s: seconds this case took.
+    """
+
+    method: str
+    settings: dict[str, Any]
+    backbone: str
+    weights_sha256: str
+    support_digest: str
+    versions: dict[str, str]
+    seed: int
+    device: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Labels of one case with the model's own estimates.
+
+    Attributes:
+        labels: label map on the query's grid.
+        confidence: ``(D, H, W)`` float16 in 0..1, the probability of the label given.
+        quality: ``(D, K)`` float32 in 0..1, predicted IoU times presence, classes by label value.
+        provenance: how it was made.
+    """
+
+    labels: LabelMap
+    confidence: NDArray[np.float16] = field(repr=False)
+    quality: NDArray[np.float32] = field(repr=False)
+    provenance: Provenance

@@ -1,0 +1,82 @@
+"""Names of everything that can be plugged in: one line each, nothing is imported until asked for.
+
+A registry maps a name (the word used on the command line, in JSON and as file stem) to
+``"module:attribute"``. Installed packages add their own through the entry-point groups
+``unprompted.methods``, ``unprompted.backbones``, ``unprompted.datasets`` and ``unprompted.readers``.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module, metadata
+from typing import Any
+
+from unprompted.errors import UsageError
+
+
+class Registry(Mapping[str, str]):
+    """Names and where their implementation lives.
+
+    Args:
+        kind: what is registered, singular, for messages and the entry-point group.
+        entries: name to ``"module:attribute"``.
+    """
+
+    def __init__(self, kind: str, entries: dict[str, str]) -> None:
+        self.kind = kind
+        self._own = entries
+
+    def _entries(self) -> dict[str, str]:
+        group = metadata.entry_points(group=f"unprompted.{self.kind}s")
+        return {point.name: point.value for point in group} | self._own
+
+    def __getitem__(self, name: str) -> str:
+        return self._entries()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries())
+
+    def __len__(self) -> int:
+        return len(self._entries())
+
+    def load(self, name: str) -> Any:
+        """Import and give back what is registered under a name.
+
+        Raises:
+            UsageError: nothing is registered under that name.
+        """
+        entries = self._entries()
+        if name not in entries:
+            raise UsageError(f"no {self.kind} is called {name!r}; known: {', '.join(sorted(entries))}")
+        module, attribute = entries[name].split(":")
+        return getattr(import_module(module), attribute)
+
+
+METHODS = Registry(
+    "method",
+    {
+        "ofl-sam2": "unprompted.methods.ofl_sam2:OflSam2",
+        "sam2-mask": "unprompted.methods.sam2_mask:Sam2Mask",
+    },
+)
+BACKBONES = Registry(
+    "backbone",
+    {
+        "builtin": "unprompted.backbones.tiny:load_builtin",
+    },
+)
+DATASETS = Registry(
+    "dataset",
+    {
+        "synthetic": "unprompted.datasets.synthetic:Synthetic",
+    },
+)
+READERS = Registry(
+    "reader",
+    {
+        "nifti": "unprompted.io.nifti:Nifti",
+        "itk": "unprompted.io.itk:Itk",
+        "raster": "unprompted.io.raster:Raster",
+        "video": "unprompted.io.video:Video",
+        "npz": "unprompted.io.npz:Npz",
+        "h5": "unprompted.io.h5:H5",
+    },
+)

@@ -1,0 +1,127 @@
+"""The labelled examples a method learns from."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unprompted.errors import EmptySupport, GeometryMismatch
+from unprompted.images import LabelMap, Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One labelled slice, image or frame.
+
+    Attributes:
+        image: ``(H, W)`` or ``(H, W, 3)`` float32 as stored in the file.
+        labels: ``(H, W)`` integers, 0 is background.
+        case: which case it was taken from; examples of one case share a patient.
+        position: slice index inside its case.
+        depth: number of slices of its case.
+    """
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    case: str
+    position: int = 0
+    depth: int = 1
+
+    def __post_init__(self) -> None:
+        if self.image.shape[:2] != self.labels.shape:
+            raise GeometryMismatch(
+                f"{self.case}, slice {self.position}: image {self.image.shape[:2]} and labels "
+                f"{self.labels.shape} differ in size; store the label on the grid of its image"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class SupportSet:
+    """Labelled examples and the classes to segment; every class has at least one example.
+
+    Examples are kept sorted by case and position, so the order of files never matters.
+    """
+
+    examples: tuple[Example, ...]
+    classes: dict[int, str]
+
+    def __post_init__(self) -> None:
+        if not self.examples:
+            raise EmptySupport("the support holds no labelled slice; label at least one and try again")
+        if not self.classes:
+            raise EmptySupport("the support labels hold background only; label at least one structure")
+        present = {int(v) for e in self.examples for v in np.unique(e.labels)}
+        missing = [f"{name} ({value})" for value, name in self.classes.items() if value not in present]
+        if missing:
+            raise EmptySupport(
+                f"no support case shows {', '.join(missing)}; label it in one case or leave it out "
+                "with --labels"
+            )
+        ordered = tuple(sorted(self.examples, key=lambda e: (e.case, e.position)))
+        object.__setattr__(self, "examples", ordered)
+        object.__setattr__(self, "classes", dict(sorted(self.classes.items())))
+
+    @classmethod
+    def from_cases(
+        cls, cases: Sequence[tuple[Volume, LabelMap]], classes: dict[int, str] | None = None
+    ) -> "SupportSet":
+        """Take every labelled slice of the given cases.
+
+        Args:
+            cases: images with their labels, on equal grids.
+            classes: label value to name; None takes the names of the label maps and, for values
+                without a name, ``"label 3"`` and so on.
+
+        Raises:
+            GeometryMismatch: an image and its labels lie on different grids.
+            EmptySupport: a class has no labelled voxel.
+        """
+        examples: list[Example] = []
+        for volume, label_map in cases:
+            if not volume.grid.same_space(label_map.grid):
+                raise GeometryMismatch(
+                    f"{volume.name}: the image has {volume.grid.describe()} but its labels have "
+                    f"{label_map.grid.describe()}; resample the labels onto the image (nearest neighbour)"
+                )
+            labelled = label_map.labelled
+            depth = volume.grid.shape[0]
+            examples.extend(
+                Example(volume.voxels[d], label_map.labels[d], volume.name, d, depth)
+                for d in range(depth)
+                if labelled is None or labelled[d]
+            )
+        return cls(tuple(examples), classes or _classes_of(cases))
+
+    def adding(self, *examples: Example) -> "SupportSet":
+        """A support set that holds the given examples too; one of the same case and slice is replaced."""
+        new = {(e.case, e.position) for e in examples}
+        kept = [e for e in self.examples if (e.case, e.position) not in new]
+        return replace(self, examples=(*kept, *examples))
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Names of the cases, sorted."""
+        return tuple(sorted({e.case for e in self.examples}))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over classes, images and labels; independent of file names and their order."""
+        parts = []
+        for example in self.examples:
+            part = hashlib.sha256(repr((example.image.shape, example.position)).encode())
+            part.update(np.ascontiguousarray(example.image, dtype=np.float32).tobytes())
+            part.update(np.ascontiguousarray(example.labels, dtype=np.uint16).tobytes())
+            parts.append(part.hexdigest())
+        whole = hashlib.sha256(repr(sorted(self.classes.items())).encode())
+        whole.update("".join(sorted(parts)).encode())
+        return whole.hexdigest()
+
+
+def _classes_of(cases: Sequence[tuple[Volume, LabelMap]]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for _, label_map in cases:
+        names.update(label_map.classes)
+    values = {int(v) for _, label_map in cases for v in np.unique(label_map.labels)} - {0}
+    return {v: names.get(v, f"label {v}") for v in sorted(values | set(names))}

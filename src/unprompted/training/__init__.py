@@ -1,0 +1,1 @@
+"""Generated anatomy, losses and training loops."""
