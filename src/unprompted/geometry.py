@@ -21,6 +21,7 @@ ANATOMICAL_AXES = "RAS"
 # and w. Axial and coronal slices are shown as radiologists do, the patient's right on the left.
 _CANONICAL_DIRECTIONS = {"S": "SPL", "A": "AIL", "R": "RIP"}
 _OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
+_SAME_COSINE = 1e-3  # direction cosines closer than this count as equal
 _TIE = 1.01  # spacings closer than 1 % count as equal
 
 
@@ -43,7 +44,8 @@ class Grid:
         affine = np.asarray(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GeometryMismatch(f"an affine is a finite 4x4 matrix, got {affine.tolist()}")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        if not lengths.all() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
             raise GeometryMismatch(
                 f"the affine is singular, so voxels have no volume: {affine.tolist()}; "
                 "repair the header before segmenting"
@@ -53,8 +55,23 @@ class Grid:
 
     @classmethod
     def without_mm(cls, shape: tuple[int, int, int]) -> "Grid":
-        """A grid for images that carry no physical spacing: one unit a voxel."""
-        return cls(shape, np.eye(4), in_mm=False)
+        """A grid for images that carry no physical spacing: one unit a voxel, already canonical."""
+        return cls.with_spacing(shape, (1.0, 1.0, 1.0), in_mm=False)
+
+    @classmethod
+    def with_spacing(
+        cls, shape: tuple[int, int, int], spacing: tuple[float, float, float], in_mm: bool = True
+    ) -> "Grid":
+        """A grid for files that give a spacing but no orientation: taken as upright axial slices.
+
+        Args:
+            shape: voxels along ``(d, h, w)``.
+            spacing: distance between neighbours along ``(d, h, w)``.
+            in_mm: whether the spacing is in millimetres.
+        """
+        d, h, w = spacing
+        affine = np.array([[0, 0, -w, 0], [0, -h, 0, 0], [d, 0, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
+        return cls(shape, affine, in_mm)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -88,16 +105,27 @@ def _corners(grid: Grid) -> Affine:
 
 
 def _closest_directions(affine: Affine) -> str:
-    """Assign each array axis its anatomical direction; every world axis is used once."""
+    """Assign each array axis its anatomical direction; every world axis is used once.
+
+    Two array axes at 45 degrees fit a world axis equally well. The tie is broken by how the axes lie
+    in the world, never by their order in the file, so that every storage order gives one answer.
+    """
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     letters = ["", "", ""]
     weight = np.abs(cosines)
     for _ in range(3):
-        world, axis = np.unravel_index(int(np.argmax(weight)), weight.shape)
+        ties = np.argwhere(weight >= weight.max() - _SAME_COSINE)
+        world, axis = min(ties, key=lambda pair: (pair[0], _unsigned(cosines[:, pair[1]])))
         positive = ANATOMICAL_AXES[world]
         letters[axis] = positive if cosines[world, axis] > 0 else _OPPOSITE[positive]
         weight[world, :] = weight[:, axis] = -1
     return "".join(letters)
+
+
+def _unsigned(direction: NDArray[np.float64]) -> tuple[float, ...]:
+    """A direction or its opposite, whichever has the first clear component positive."""
+    first = direction[np.argmax(np.abs(direction) > _SAME_COSINE)]
+    return tuple(np.round(direction * np.sign(first), 3))
 
 
 def _anatomical(direction: str) -> str:
@@ -105,7 +133,13 @@ def _anatomical(direction: str) -> str:
 
 
 def slice_axis(grid: Grid) -> str:
-    """The anatomical axis ("S", "A" or "R") of largest spacing; the first of these on a tie."""
+    """The anatomical axis ("S", "A" or "R") to cut slices across.
+
+    A grid with a single voxel along exactly one axis is one slice across that axis. Otherwise it is
+    the axis of largest spacing, the first of S, A, R on a tie.
+    """
+    if grid.shape.count(1) == 1:
+        return _anatomical(grid.directions[grid.shape.index(1)])
     spacing = {_anatomical(letter): s for letter, s in zip(grid.directions, grid.spacing, strict=True)}
     largest = max(spacing.values())
     return next(axis for axis in "SAR" if spacing[axis] * _TIE >= largest)

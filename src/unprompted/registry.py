@@ -61,6 +61,11 @@ BACKBONES = Registry(
     "backbone",
     {
         "builtin": "unprompted.backbones.tiny:load_builtin",
+        "checkpoint": "unprompted.backbones.sam2:load_sam2",
+        "facebook/sam2.1-hiera-tiny": "unprompted.backbones.sam2:load_sam2",
+        "facebook/sam2.1-hiera-small": "unprompted.backbones.sam2:load_sam2",
+        "facebook/sam2.1-hiera-base-plus": "unprompted.backbones.sam2:load_sam2",
+        "facebook/sam2.1-hiera-large": "unprompted.backbones.sam2:load_sam2",
     },
 )
 DATASETS = Registry(

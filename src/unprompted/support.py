@@ -21,6 +21,7 @@ class Example:
         case: which case it was taken from; examples of one case share a patient.
         position: slice index inside its case.
         depth: number of slices of its case.
+        in_mm: whether the case has a physical spacing; False for photographs and video frames.
     """
 
     image: NDArray[np.float32]
@@ -28,6 +29,7 @@ class Example:
     case: str
     position: int = 0
     depth: int = 1
+    in_mm: bool = True
 
     def __post_init__(self) -> None:
         if self.image.shape[:2] != self.labels.shape:
@@ -88,7 +90,7 @@ class SupportSet:
             labelled = label_map.labelled
             depth = volume.grid.shape[0]
             examples.extend(
-                Example(volume.voxels[d], label_map.labels[d], volume.name, d, depth)
+                Example(volume.voxels[d], label_map.labels[d], volume.name, d, depth, volume.grid.in_mm)
                 for d in range(depth)
                 if labelled is None or labelled[d]
             )

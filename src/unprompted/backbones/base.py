@@ -52,8 +52,9 @@ class Decoded:
     """Masks of one frame.
 
     Attributes:
-        logits: ``(K, 1, S/4, S/4)``.
-        logits_full: ``(K, 1, S, S)``.
+        logits: ``(K, 1, S/4, S/4)``; strongly negative where presence is denied.
+        raw: the same before presence had its say, for losses.
+        logits_full: `logits` at ``(K, 1, S, S)``.
         quality: predicted IoU in 0..1, ``(K,)``.
         presence: object score, a logit, ``(K, 1)``; at 0 or below the object is absent.
         pointer: object pointer, ``(K, C)``.
@@ -61,11 +62,23 @@ class Decoded:
     """
 
     logits: Tensor
+    raw: Tensor
     logits_full: Tensor
     quality: Tensor
     presence: Tensor
     pointer: Tensor
     given: bool = False
+
+    def detached(self) -> "Decoded":
+        """The same masks without gradient; the pointer keeps its own."""
+        return replace(
+            self,
+            logits=self.logits.detach(),
+            raw=self.raw.detach(),
+            logits_full=self.logits_full.detach(),
+            quality=self.quality.detach(),
+            presence=self.presence.detach(),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,18 +1,30 @@
 """The contract of a file format, and the one way to read and write through it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from unprompted.errors import UnpromptedError, UnreadableFile
 from unprompted.images import LabelMap, Volume
+from unprompted.registry import READERS
+
+FOLDER = "/"  # the suffix of a reader that takes folders
 
 
 class Reader(Protocol):
     """One file format.
 
     Arrays come out in the canonical order of `unprompted.geometry`; nothing else moves axes.
+
+    Attributes:
+        suffixes: lower-case endings of the files it takes, dots included; "/" for folders.
+        holds_labels: whether one file holds an image together with its labels.
     """
 
     suffixes: tuple[str, ...]
+    holds_labels: bool
 
     def read(self, path: Path) -> Volume:
         """The image in a file (or, for a video, a folder of frames)."""
@@ -25,3 +37,131 @@ class Reader(Protocol):
     def write_labels(self, labels: LabelMap, path: Path, like: Path) -> None:
         """Write a label map on the stored grid of the image file `like`."""
         ...
+
+    def result_suffix(self, like: Path) -> str:
+        """The ending of the label map written for the image `like`; "" for a folder."""
+        ...
+
+
+def suffix_of(path: Path) -> str | None:
+    """The ending by which a reader knows this file, None where no reader does."""
+    found = _reader_and_suffix(path)
+    return found[1] if found else None
+
+
+def case_name(path: Path) -> str:
+    """The file name without the ending its format is known by (``a.b.nii.gz`` is case ``a.b``)."""
+    suffix = suffix_of(path) or path.suffix
+    return path.name[: -len(suffix)] if suffix and suffix != FOLDER else path.name
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether this one file holds an image together with its labels (npz, h5)."""
+    found = _reader_and_suffix(path)
+    return found is not None and found[0].holds_labels
+
+
+def result_path(folder: Path, name: str, like: Path) -> Path:
+    """Where the label map of a case goes: the same format as the query image, PNG for pictures.
+
+    Args:
+        folder: the output folder.
+        name: the case name.
+        like: the query image (a frame folder, for a video).
+    """
+    return folder / (name + _reader_for(like)[0].result_suffix(like))
+
+
+def read_image(path: Path) -> Volume:
+    """The image in a file, or in a folder of frames, in canonical order.
+
+    Raises:
+        UnreadableFile: the file is missing, truncated, of unknown type or shape.
+        DataRefused: voxels are NaN or infinite.
+    """
+    reader, _ = _reader_for(path)
+    with _refusing(path):
+        return reader.read(path)
+
+
+def read_labels(path: Path) -> LabelMap:
+    """The label map in a file, or in a folder of masks, in canonical order.
+
+    Raises:
+        UnreadableFile: the file is missing, truncated or of unknown type.
+        LabelRefused: the file is 4D or holds something else than integers of 0 and up.
+    """
+    reader, _ = _reader_for(path)
+    with _refusing(path):
+        return reader.read_labels(path)
+
+
+def write_labels(labels: LabelMap, path: Path, like: Path) -> None:
+    """Write a label map on the stored grid of the image `like`: same order, affine and header.
+
+    Raises:
+        GeometryMismatch: the labels do not lie on the voxels of `like`.
+        UnreadableFile: no format has the ending of `path`.
+        UnpromptedError: the disk is full or the folder may not be written.
+    """
+    reader = _reader_of_result(path, like)
+    try:
+        reader.write_labels(labels, path, like)
+    except UnpromptedError as error:
+        raise type(error)(f"{path.name}: {error}") from error
+    except OSError as error:
+        raise UnpromptedError(f"{path}: cannot be written ({error})") from error
+
+
+def _reader_of_result(path: Path, like: Path) -> Reader:
+    reader, _ = _reader_for(like)
+    writes_a_folder = reader.result_suffix(like) == ""
+    return reader if writes_a_folder else _reader_for(path, must_exist=False)[0]
+
+
+@lru_cache
+def _readers() -> tuple[Reader, ...]:
+    return tuple(READERS.load(name)() for name in READERS)
+
+
+def _reader_and_suffix(path: Path) -> tuple[Reader, str] | None:
+    name = path.name.lower()
+    found: list[tuple[int, Reader, str]] = []
+    for reader in _readers():
+        for suffix in reader.suffixes:
+            takes = suffix == FOLDER if path.is_dir() else name.endswith(suffix) and name != suffix
+            if takes:
+                found.append((len(suffix), reader, suffix))
+    if not found:
+        return None
+    _, reader, suffix = max(found, key=lambda entry: entry[0])
+    return reader, suffix
+
+
+def _reader_for(path: Path, must_exist: bool = True) -> tuple[Reader, str]:
+    if must_exist and not path.exists():
+        raise UnreadableFile(f"{path}: there is no such file or folder")
+    found = _reader_and_suffix(path)
+    if found is None:
+        known = sorted({s for reader in _readers() for s in reader.suffixes if s != FOLDER})
+        raise UnreadableFile(f"{path}: files of this type are not read; known endings: {', '.join(known)}")
+    return found
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn what a file library raises into one clear refusal that names the file."""
+    try:
+        yield
+    except UnpromptedError as error:
+        if path.name in str(error):
+            raise
+        raise type(error)(f"{path.name}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UnreadableFile(
+            f"{path}: cannot be read, so it is truncated, damaged or not what its name says "
+            f"({type(error).__name__}: {reason})"
+        ) from error

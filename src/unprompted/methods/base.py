@@ -1,18 +1,19 @@
 """The contract of a method: `train` and `prepare` on the support, `begin` a sequence, `step` a frame.
 
 A method never owns the frame loop, files or geometry: the engine does. It is a frozen dataclass whose
-fields are its settings; what it learns lives in the records below.
+fields are its settings; what it learns lives in the records it gives back.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
-from unprompted.backbones.base import Backbone, Decoded, Features, MemoryBank
+from unprompted.backbones.base import Backbone, Decoded, Features, MemoryBank, MemoryEntry
 
-Progress = Callable[[str, int, int], None]  # what, done, of
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,18 +22,38 @@ class SupportFrames:
 
     Attributes:
         pixels: ``(N, 3, S, S)`` in 0..1.
-        masks: ``(N, K, S, S)`` bool, classes by label value.
-        cases: index of the case of each frame, ``(N,)``.
-        positions: relative place of each frame in its case, 0..1, ``(N,)``.
+        labels: ``(N, S, S)`` uint8 or int16, object number 1..K, 0 is background.
+        objects: K, the number of classes.
+        cases: index of the case of each frame, length N.
+        positions: slice index of each frame in its case, length N.
     """
 
     pixels: Tensor
-    masks: Tensor
+    labels: Tensor
+    objects: int
     cases: tuple[int, ...]
-    positions: tuple[float, ...]
+    positions: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.cases)
+
+    def masks(self, frame: int) -> Tensor:
+        """Masks of one frame, ``(K, S, S)`` bool."""
+        numbers = torch.arange(1, self.objects + 1, device=self.labels.device)
+        return self.labels[frame] == numbers[:, None, None]
+
+    def shows(self) -> Tensor:
+        """Whether a frame shows an object, ``(N, K)`` bool."""
+        return torch.stack([self.masks(n).flatten(1).any(dim=1) for n in range(len(self))])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sweep stands: frame index, index of its first frame, and its direction (+1 or -1)."""
+
+    position: int
+    start: int
+    direction: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +63,14 @@ class Step:
     Attributes:
         decoded: masks of all K objects.
         quality: ``(K,)`` in 0..1, the method's own estimate of each mask.
-        keep: whether the frame enters the memory bank.
+        state: the method's state after this frame.
+        entry: what the memory bank should remember of this frame; None keeps the bank as it is.
     """
 
     decoded: Decoded
     quality: Tensor
-    keep: bool = True
+    state: Any
+    entry: MemoryEntry | None
 
 
 class Method(Protocol):
@@ -63,7 +86,7 @@ class Method(Protocol):
         ...
 
     def prepare(self, backbone: Backbone, support: SupportFrames, learned: dict[str, Tensor]) -> Any:
-        """Turn the support and what was learned into a read-only state shared by all cases."""
+        """Turn the support and what was learned into a read-only record shared by all cases."""
         ...
 
     def start(self, fitted: Any, pooled: Tensor) -> int:
@@ -71,20 +94,16 @@ class Method(Protocol):
         ...
 
     def begin(self, fitted: Any, pooled: Tensor, start: int) -> tuple[Any, MemoryBank]:
-        """State and memory of one sequence: a private copy, so one case never alters the next."""
+        """State and memory at the start of one sequence; one case never alters the next."""
         ...
 
     def step(
-        self, backbone: Backbone, state: Any, features: Features, memory: MemoryBank, at: "Place"
+        self, backbone: Backbone, state: Any, features: Features, memory: MemoryBank, at: Place
     ) -> Step:
-        """Segment one frame."""
+        """Segment one frame; gives back a new state rather than changing the one it got."""
         ...
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a sweep stands: frame index, index of its first frame, and its direction (+1 or -1)."""
-
-    position: int
-    start: int
-    direction: int
+def confidence_score(decoded: Decoded) -> Tensor:
+    """Predicted IoU times presence probability, ``(K,)`` in 0..1."""
+    return decoded.quality.float().clamp(0, 1) * decoded.presence[:, 0].float().sigmoid()

@@ -1,0 +1,251 @@
+"""The five verbs over transformers' `Sam2VideoModel`: any SAM2 checkpoint, or the built-in one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unprompted.backbones.base import Decoded, Features, MemoryEntry, Prompt, Recall
+from unprompted.backbones.weights import load_model, parameters_digest
+
+ABSENT_LOGIT = -1024.0  # mask logit of an object whose presence is denied, as in SAM2
+_GIVEN_SCALE, _GIVEN_BIAS = 20.0, -10.0  # logits that stand for a given mask, as in SAM2
+_CHANNEL_MEAN = (0.485, 0.456, 0.406)
+_CHANNEL_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Every mask the decoder offers for an object, before one is chosen.
+
+    Attributes:
+        logits: ``(K, N, S/4, S/4)``.
+        quality: predicted IoU in 0..1, ``(K, N)``.
+        tokens: output token of each mask, ``(K, N, C)``.
+        presence: ``(K, 1)`` logit.
+    """
+
+    logits: Tensor
+    quality: Tensor
+    tokens: Tensor
+    presence: Tensor
+
+
+class Sam2Backbone:
+    """A `Sam2VideoModel` behind the verbs of `unprompted.backbones.base.Backbone`.
+
+    Args:
+        model: the model, already at its input size.
+        name: what it was loaded by.
+    """
+
+    def __init__(self, model: Any, name: str) -> None:
+        self.model = model
+        self.name = name
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square input in pixels."""
+        return int(self.model.image_size)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the coarsest features and of pointers."""
+        return int(self.model.hidden_dim)
+
+    @property
+    def memory_width(self) -> int:
+        """Width of a memory token."""
+        return int(self.model.mem_dim)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(iter(self.model.parameters())).device
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(iter(self.model.parameters())).dtype
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the parameters."""
+        return parameters_digest(self.model)
+
+    @property
+    def _grid_side(self) -> int:
+        return int(self.model.backbone_feature_sizes[-1][0])
+
+    def encode(self, frames: Tensor) -> list[Features]:
+        """Features of frames ``(T, 3, S, S)`` with values in 0..1, one record each."""
+        mean = frames.new_tensor(_CHANNEL_MEAN).view(1, 3, 1, 1)
+        std = frames.new_tensor(_CHANNEL_STD).view(1, 3, 1, 1)
+        pixels = ((frames - mean) / std).to(self._dtype)
+        found = self.model.get_image_features(pixels, return_dict=True)
+        sizes = self.model.backbone_feature_sizes
+        fine, middle, coarse = (
+            level.permute(1, 2, 0).unflatten(2, tuple(size))
+            for level, size in zip(found.fpn_hidden_states, sizes, strict=True)
+        )
+        position = found.fpn_position_encoding[-1][:, :1].permute(1, 2, 0).unflatten(2, tuple(sizes[-1]))
+        return [
+            Features((fine[t : t + 1], middle[t : t + 1], coarse[t : t + 1]), position)
+            for t in range(frames.shape[0])
+        ]
+
+    def attend(self, features: Features, recall: Recall, objects: int) -> Tensor:
+        """Condition one frame on memory, for K objects at once: ``(K, C, g, g)``."""
+        coarse = features.levels[2].expand(objects, -1, -1, -1)
+        if not recall.tokens:
+            return coarse + self.model.no_memory_embedding.view(1, -1, 1, 1)
+        memory, codes = zip(*self._memory_of(recall), strict=True)
+        pointers, pointer_codes = self._pointers_of(recall)
+        fused = self.model.memory_attention(
+            current_vision_features=coarse.flatten(2).permute(2, 0, 1),
+            current_vision_position_embeddings=features.position.flatten(2).permute(2, 0, 1),
+            memory=torch.cat([*memory, pointers]),
+            memory_posision_embeddings=torch.cat([*codes, pointer_codes]),
+            num_object_pointer_tokens=pointers.shape[0],
+        )
+        return fused.squeeze(0).transpose(1, 2).unflatten(2, (self._grid_side, self._grid_side))
+
+    def _memory_of(self, recall: Recall) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tokens ``(HW, K, M)`` and their position codes ``(HW, 1, M)``, entry by entry."""
+        for slot, tokens in recall.tokens:
+            temporal = self.model.memory_temporal_positional_encoding[slot - 1]  # slot 0 is the last code
+            yield tokens.to(self._dtype), self._memory_position + temporal
+
+    @cached_property
+    def _memory_position(self) -> Tensor:
+        shape = torch.Size((1, self.memory_width, self._grid_side, self._grid_side))
+        code = self.model.memory_encoder.position_encoding(shape, self.device, self._dtype)
+        return code.flatten(2).permute(2, 0, 1)
+
+    def _pointers_of(self, recall: Recall) -> tuple[Tensor, Tensor]:
+        """Pointers cut into memory-wide tokens ``(P, K, M)``, and their temporal codes ``(P, 1, M)``.
+
+        The distance in steps is scaled by the fixed number of pointers SAM2 looks back on, as in its
+        streaming mode, so that a frame never depends on how many frames follow.
+        """
+        pointers = torch.stack([p for _, p in recall.pointers]).to(self._dtype)  # (n, K, C)
+        splits = self.channels // self.memory_width
+        back = torch.tensor([float(b) for b, _ in recall.pointers], device=pointers.device)
+        if self.model.config.enable_temporal_pos_encoding_for_object_pointers:
+            scaled = back / (self.model.config.max_object_pointers_in_encoder - 1)
+            sines = _sine_code(scaled, self.channels).to(pointers.dtype)
+            codes = self.model.temporal_positional_encoding_projection_layer(sines)
+        else:
+            codes = pointers.new_zeros(len(recall.pointers), self.memory_width)
+        tokens = pointers.unflatten(2, (splits, self.memory_width)).transpose(1, 2).flatten(0, 1)
+        return tokens, codes.unsqueeze(1).repeat_interleave(splits, dim=0)
+
+    def decode(self, fused: Tensor, features: Features, prompt: Prompt | None = None) -> Decoded:
+        """Masks from conditioned features ``(K, C, g, g)``; the best candidate by predicted IoU."""
+        config = self.model.config
+        boxed = prompt is not None and prompt.boxes is not None
+        several = config.multimask_output_in_sam and config.multimask_output_for_tracking and not boxed
+        candidates = self.candidates(fused, features, prompt, several=several)
+        return self.choose(candidates, candidates.quality.argmax(dim=1))
+
+    def candidates(
+        self, fused: Tensor, features: Features, prompt: Prompt | None = None, *, several: bool = True
+    ) -> Candidates:
+        """Every mask the decoder offers: three if `several`, else the single-mask token's."""
+        objects = fused.shape[0]
+        sparse, dense = self._embed(prompt or Prompt(), objects)
+        logits, quality, tokens, presence = self.model.mask_decoder(
+            image_embeddings=fused,
+            image_positional_embeddings=self.model.get_image_wide_positional_embeddings(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=several,
+            high_resolution_features=list(features.levels[:2]),
+        )
+        return Candidates(logits[:, 0], quality[:, 0], tokens[:, 0], presence[:, 0])
+
+    def _embed(self, prompt: Prompt, objects: int) -> tuple[Tensor, Tensor]:
+        """Sparse and dense prompt embeddings; without box or point SAM2 expects one padding point."""
+        points = labels = boxes = None
+        if prompt.boxes is None:
+            points = torch.zeros(objects, 1, 1, 2, dtype=self._dtype, device=self.device)
+            labels = -torch.ones(objects, 1, 1, dtype=torch.int32, device=self.device)
+        else:
+            boxes = prompt.boxes.to(self._dtype)[:, None]
+        sparse, dense = self.model.prompt_encoder(
+            input_points=points, input_labels=labels, input_boxes=boxes, input_masks=prompt.mask_logits
+        )
+        return sparse, dense
+
+    def choose(self, candidates: Candidates, index: Tensor) -> Decoded:
+        """Take one candidate an object, given as ``(K,)`` indices."""
+        rows = torch.arange(index.shape[0], device=index.device)
+        present = candidates.presence > 0
+        raw = candidates.logits[rows, index].unsqueeze(1)
+        logits = torch.where(present[:, :, None, None], raw, ABSENT_LOGIT)
+        full = F.interpolate(logits.float(), (self.input_size,) * 2, mode="bilinear", align_corners=False)
+        pointer = self._pointer(candidates.tokens[rows, index], present)
+        return Decoded(
+            logits, raw, full.to(raw.dtype), candidates.quality[rows, index], candidates.presence, pointer
+        )
+
+    def _pointer(self, tokens: Tensor, present: Tensor) -> Tensor:
+        """Object pointers ``(K, C)`` from output tokens; one shared pointer stands for "absent"."""
+        return torch.where(present, self.model.object_pointer_proj(tokens), self.model.no_object_pointer)
+
+    def adopt(self, features: Features, masks: Tensor) -> Decoded:
+        """Given masks ``(K, S, S)`` in {0, 1}, as if they had been decoded."""
+        masks = masks.to(self._dtype).unsqueeze(1)
+        full = masks * _GIVEN_SCALE + _GIVEN_BIAS
+        low = F.interpolate(
+            full.float(), self.model.prompt_encoder.mask_input_size, mode="bilinear", antialias=True
+        ).to(self._dtype)
+        prompt = Prompt(mask_logits=self.model.mask_downsample(masks))
+        coarse = features.levels[2].expand(masks.shape[0], -1, -1, -1)
+        offered = self.candidates(coarse, features, prompt)
+        chosen = self.choose(offered, offered.quality.argmax(dim=1))
+        shown = masks.flatten(1).any(dim=1, keepdim=True)
+        pointer = torch.where(shown, chosen.pointer, self.model.no_object_pointer)
+        presence = shown.to(self._dtype) * _GIVEN_SCALE + _GIVEN_BIAS
+        return Decoded(low, low, full, masks.new_ones(masks.shape[0]), presence, pointer, given=True)
+
+    def remember(self, features: Features, decoded: Decoded) -> MemoryEntry:
+        """The memory entry of a frame and its masks; tokens are rounded to bfloat16, as in SAM2."""
+        config = self.model.config
+        soft = (decoded.logits_full > 0).to(self._dtype) if decoded.given else decoded.logits_full.sigmoid()
+        masks = soft * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
+        tokens, _ = self.model.memory_encoder(features.levels[2], masks)
+        absent = self.model.occlusion_spatial_embedding_parameter
+        if absent is not None:
+            denied = (decoded.presence <= 0).to(tokens.dtype)
+            tokens = tokens + (denied * absent)[:, :, None, None]
+        rounded = tokens.to(torch.bfloat16).to(tokens.dtype)
+        return MemoryEntry(rounded.flatten(2).permute(2, 0, 1), decoded.pointer)
+
+
+def _sine_code(steps: Tensor, width: int, temperature: float = 10000.0) -> Tensor:
+    """Sine code ``(n, width)`` of positions ``(n,)`` (Attention Is All You Need, section 3.5)."""
+    half = torch.arange(width // 2, dtype=torch.float32, device=steps.device)
+    angles = steps.unsqueeze(-1) / temperature ** (2 * (half // 2) / (width // 2))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def load_sam2(
+    source: str, input_size: int | None = None, device: str = "cpu", dtype: str = "float32"
+) -> Sam2Backbone:
+    """A SAM2 backbone from a hub id, a local folder or an original-format checkpoint.
+
+    Args:
+        source: ``facebook/sam2.1-hiera-tiny``, a folder, or a ``.pt`` file.
+        input_size: side of the square input in pixels, 256 to 1024; None keeps the model's own.
+        device: "cpu", "cuda", "cuda:1", "mps".
+        dtype: "float32" or "bfloat16".
+
+    Raises:
+        WeightsUnavailable: the weights cannot be found, fetched or trusted.
+    """
+    model = load_model(source, input_size)
+    return Sam2Backbone(model.to(device=device, dtype=getattr(torch, dtype)).eval(), name=source)

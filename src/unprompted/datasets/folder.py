@@ -1,0 +1,279 @@
+"""The user's own images: folder layouts recognised as they are, nothing is converted.
+
+nnU-Net        imagesTr, labelsTr, imagesTs, dataset.json; case_0000.nii.gz
+MSD            the same folders, one file a case, labels as {"1": "liver"}
+pairs          images + labels, or images + masks, with equal names
+suffixes       case_img.* + case_label.* in one folder
+video          frames + masks, in one folder or in one folder a sequence
+archives       npz or h5 files that hold image and label
+images         images only, one case a file
+file           a single file
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from unprompted.datasets.base import CaseFiles, FolderLayout
+from unprompted.datasets.description import read_description
+from unprompted.datasets.pairing import (
+    by_stem,
+    has_channels,
+    image_files,
+    is_hidden,
+    listed,
+    paired,
+    without_channels,
+)
+from unprompted.errors import DataRefused, LabelRefused, UnreadableFile
+from unprompted.images import LabelMap, Volume
+from unprompted.io.base import case_name, holds_labels, read_image, read_labels
+from unprompted.io.labels import read_label_names
+from unprompted.io.raster import Raster, mask_values
+from unprompted.io.video import frame_files, frame_names, read_some_labels
+
+_WANTED = (
+    "give a folder with images/ and labels/ (or masks/), an nnU-Net or MSD dataset, files named "
+    "case_img.* and case_label.*, or SEQ/frames/ and SEQ/masks/"
+)
+_LABEL_FOLDERS = ("labels", "masks")
+_IMG, _LABEL = "_img", "_label"
+
+
+def recognise(path: Path, need_labels: bool) -> FolderLayout:
+    """What lies at a path, as cases.
+
+    Args:
+        path: a folder of one of the layouts above, or a file.
+        need_labels: True for a support or an evaluation: every case then has labels. False for
+            queries: labels are left out even where they are there.
+
+    Raises:
+        UnreadableFile: there is nothing at the path.
+        DataRefused: the folder is empty or of no known layout, images and labels do not match, or a
+            case is there twice.
+    """
+    if not path.exists():
+        raise UnreadableFile(f"{path}: there is no such file or folder")
+    if path.is_file():
+        layout = _single_file(path, need_labels)
+    else:
+        recognisers: tuple[Callable[[Path, bool], FolderLayout | None], ...] = (
+            _decathlon_or_nnunet,
+            _plain_pairs,
+            _sequences,
+            _named_by_suffix,
+            _flat,
+        )
+        found = (recogniser(path, need_labels) for recogniser in recognisers)
+        first = next((layout for layout in found if layout is not None), None)
+        if first is None:
+            raise DataRefused(_nothing_found(path))
+        layout = first
+    return _noting_binary_masks(layout) if need_labels else layout
+
+
+def load_case(files: CaseFiles, classes: dict[int, str] | None = None) -> tuple[Volume, LabelMap | None]:
+    """The image of a case and its labels, if it has any.
+
+    Args:
+        files: as `recognise` gives them.
+        classes: names for the label map; None keeps those the label file carries.
+
+    Raises:
+        DataRefused: a file cannot be used; the message names it.
+    """
+    volume = replace(read_image(files.image), name=files.name)
+    if files.labels is None:
+        return volume, None
+    if volume.axis == "t":
+        labels = read_some_labels(files.labels, frame_names(files.image, volume.grid.shape[0]))
+    else:
+        labels = read_labels(files.labels)
+    if classes is not None:
+        labels = replace(labels, classes=classes)
+    return volume, labels if files.ignore is None else _without_ignored(labels, files.ignore)
+
+
+def _without_ignored(labels: LabelMap, ignore: int) -> LabelMap:
+    ignored = labels.labels == ignore
+    labelled = ~ignored.any(axis=(1, 2))
+    if labels.labelled is not None:
+        labelled &= labels.labelled
+    kept = labels.labels.copy()
+    kept[ignored] = 0
+    return replace(labels, labels=kept, labelled=None if labelled.all() else labelled)
+
+
+def _single_file(path: Path, need_labels: bool) -> FolderLayout:
+    if need_labels and not holds_labels(path):
+        raise DataRefused(f"{path}: a single image has no labels beside it; {_WANTED}")
+    case = CaseFiles(case_name(path), path, path if need_labels else None)
+    return FolderLayout("file", (case,), None, f"one file, {path.name}")
+
+
+def _decathlon_or_nnunet(path: Path, need_labels: bool) -> FolderLayout | None:
+    training = path / "imagesTr"
+    if not training.is_dir() and not (path / "imagesTs").is_dir():
+        return None
+    description = read_description(path)
+    folder = path / "imagesTs"
+    if need_labels or not _has_images(folder):
+        folder = training
+    files = image_files(folder) if folder.is_dir() else []
+    if not files:
+        raise DataRefused(f"{folder}: holds no image")
+    labels = by_stem(image_files(path / "labelsTr")) if (path / "labelsTr").is_dir() else {}
+    channels = has_channels(files) and not any(case_name(f) in labels for f in files)
+    images = without_channels(files) if channels else by_stem(files)
+    kind = "nnU-Net" if channels else "MSD"
+    ignore = description.ignore if description else None
+    if need_labels:
+        cases = paired(images, labels, path, ignore)
+    else:
+        cases = [CaseFiles(name, images[name]) for name in sorted(images)]
+    classes = description.classes if description else None
+    remarks = [f"images of {folder.name}"] if not need_labels else []
+    if description is None:
+        remarks.append("no dataset.json, so classes have no names")
+    elif description.classes is None:
+        remarks.append("regions are not used, classes are the label values")
+    if need_labels and ignore is not None:
+        remarks.append(f"slices with the ignore label {ignore} count as unlabelled")
+    return _layout(kind, cases, classes, need_labels, remarks)
+
+
+def _plain_pairs(path: Path, need_labels: bool) -> FolderLayout | None:
+    if not (path / "images").is_dir():
+        return None
+    folders = [name for name in _LABEL_FOLDERS if (path / name).is_dir()]
+    images = by_stem(_images_and_sequences(path / "images"))
+    if not images:
+        raise DataRefused(f"{path / 'images'}: holds no image")
+    if not need_labels:
+        cases = [CaseFiles(name, images[name]) for name in sorted(images)]
+        return _layout("pairs", cases, read_label_names(path), need_labels, ["images of images/"])
+    if len(folders) != 1:
+        found = "both labels/ and masks/" if folders else "neither labels/ nor masks/"
+        raise DataRefused(f"{path}: beside images/ there is {found}; exactly one of them holds the labels")
+    labels = by_stem(_images_and_sequences(path / folders[0]))
+    cases = paired(images, labels, path)
+    return _layout("pairs", cases, read_label_names(path), need_labels, [f"images/ and {folders[0]}/"])
+
+
+def _sequences(path: Path, need_labels: bool) -> FolderLayout | None:
+    if path.name == "frames" and not need_labels and image_files(path):
+        case = CaseFiles(path.parent.name, path)
+        return _layout("video", [case], None, need_labels, [f"{len(frame_files(path))} frames"])
+    own = (path / "frames").is_dir()
+    roots = [path] if own else sorted(f for f in path.iterdir() if (f / "frames").is_dir())
+    if not roots:
+        return None
+    beside = [] if own else [f.name for f in path.iterdir() if f.is_dir() and f not in roots]
+    unmasked = [root.name for root in roots if not (root / "masks").is_dir()]
+    if need_labels and unmasked:
+        raise DataRefused(f"{path}: sequences without a masks/ folder: {listed(unmasked)}")
+    cases, frames, masks = [], 0, 0
+    for root in roots:
+        frames += len(frame_files(root / "frames"))
+        masks += len(frame_files(root / "masks")) if need_labels else 0
+        cases.append(CaseFiles(root.resolve().name, root / "frames", root / "masks" if need_labels else None))
+    remarks = [f"{masks} of {frames} frames have a mask" if need_labels else f"{frames} frames"]
+    visible = sorted(name for name in beside if not name.startswith("."))
+    if visible:
+        remarks.append(f"left out, without frames/: {listed(visible)}")
+    return _layout("video", cases, read_label_names(path), need_labels, remarks)
+
+
+def _named_by_suffix(path: Path, need_labels: bool) -> FolderLayout | None:
+    files = image_files(path)
+    images = [file for file in files if case_name(file).endswith(_IMG)]
+    labels = [file for file in files if case_name(file).endswith(_LABEL)]
+    if not images:
+        return None
+    strangers = sorted(file.name for file in set(files) - set(images) - set(labels))
+    if strangers:
+        raise DataRefused(f"{path}: beside *_img and *_label there are {listed(strangers)}")
+    by_case = by_stem(images, _IMG)
+    if need_labels:
+        cases = paired(by_case, by_stem(labels, _LABEL), path)
+    else:
+        cases = [CaseFiles(name, by_case[name]) for name in sorted(by_case)]
+    return _layout("suffixes", cases, read_label_names(path), need_labels, ["*_img and *_label"])
+
+
+def _flat(path: Path, need_labels: bool) -> FolderLayout | None:
+    files = image_files(path)
+    if not files:
+        return None
+    archives = [file for file in files if holds_labels(file)]
+    if need_labels and len(archives) < len(files):
+        raise DataRefused(f"{path}: labels are needed and this is a folder of images only; {_WANTED}")
+    remarks = []
+    if path.name in ("imagesTr", "imagesTs", "imagesVal") and has_channels(files):
+        images = without_channels(files)
+        remarks.append("the nnU-Net ending _0000 is no part of the name")
+    else:
+        images = by_stem(files)
+    cases = [CaseFiles(n, images[n], images[n] if need_labels else None) for n in sorted(images)]
+    pictures = [file for file in files if file.suffix.lower() in Raster.suffixes]
+    if len(pictures) > 1:
+        remarks.append("each picture is a case (a folder named frames/ would be a video)")
+    folders = sorted(f.name for f in path.iterdir() if f.is_dir() and not is_hidden(f))
+    if folders:
+        remarks.append(f"sub-folders left out: {listed(folders)}")
+    kind = "archives" if need_labels else "images"
+    return _layout(kind, cases, read_label_names(path), need_labels, remarks)
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and bool(image_files(folder))
+
+
+def _images_and_sequences(folder: Path) -> list[Path]:
+    """Files and, for videos, folders of pictures."""
+    folders = [f for f in folder.iterdir() if f.is_dir() and not is_hidden(f)]
+    return image_files(folder) + sorted(folders)
+
+
+def _layout(
+    kind: str,
+    cases: list[CaseFiles],
+    classes: dict[int, str] | None,
+    need_labels: bool,
+    remarks: list[str],
+) -> FolderLayout:
+    count = f"{len(cases)} case{'' if len(cases) == 1 else 's'}{' with labels' if need_labels else ''}"
+    named = [f"classes {listed(list(classes.values()))}"] if classes and need_labels else []
+    return FolderLayout(kind, tuple(cases), classes, ", ".join([f"{kind} layout", count, *named, *remarks]))
+
+
+def _noting_binary_masks(layout: FolderLayout) -> FolderLayout:
+    """Say so where 255 is read as 1; refuse where only some masks are of 0 and 255.
+
+    Raises:
+        LabelRefused: 255 means "inside" in one mask and cannot mean it in another.
+    """
+    values: dict[str, set[int]] = {}
+    for case in layout.cases:
+        if case.labels is None:
+            continue
+        files = frame_files(case.labels) if case.labels.is_dir() else [case.labels]
+        values |= {f.name: mask_values(f) for f in files if f.suffix.lower() in Raster.suffixes}
+    binary = sorted(name for name, found in values.items() if found == {0, 255})
+    other = sorted(name for name, found in values.items() if not found <= {0, 255})
+    if binary and other:
+        raise LabelRefused(
+            f"some masks hold 0 and 255 ({listed(binary, 3)}) and some other labels ({listed(other, 3)}); "
+            "store the same integer for the same class in every mask"
+        )
+    if not binary:
+        return layout
+    return replace(layout, note=f"{layout.note}, masks hold 0 and 255: 255 is taken as class 1")
+
+
+def _nothing_found(path: Path) -> str:
+    inside = sorted(f.name + "/" * f.is_dir() for f in path.iterdir() if not is_hidden(f))
+    if not inside:
+        return f"{path}: the folder is empty; {_WANTED}"
+    return f"{path}: no known layout; it holds {listed(inside)}; {_WANTED}"

@@ -1,0 +1,109 @@
+"""From arrays to what the model sees, and the exact way back."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unprompted.backbones.base import Backbone, Features
+from unprompted.images import Volume
+from unprompted.intensity import Intensity
+from unprompted.methods.base import SupportFrames
+from unprompted.support import SupportSet
+
+_CHUNK = 8  # frames encoded at once
+_KEPT_BYTES = 1 << 30  # encoded frames kept per case; further ones are encoded again when needed
+
+
+def to_frames(slices: NDArray[np.float32], size: int) -> Tensor:
+    """Resize slices to the model's square input, the whole slice filling it (as SAM2 does).
+
+    Args:
+        slices: ``(T, H, W)`` or ``(T, H, W, 3)`` in 0..1.
+        size: S.
+
+    Returns:
+        ``(T, 3, S, S)`` float32 in 0..1.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(slices, dtype=np.float32))
+    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    shrinks = max(slices.shape[1:3]) > size
+    resized = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False, antialias=shrinks)
+    return resized.clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def to_label_frame(labels: NDArray[np.integer], values: Sequence[int], size: int) -> Tensor:
+    """Resize one label slice ``(H, W)`` to ``(S, S)`` int16 object numbers 1..K.
+
+    Every class is resized softly and the strongest one wins, so that borders stay smooth; 0 is
+    background, and so are labels that are not asked for.
+    """
+    source = torch.from_numpy(labels.astype(np.int64))
+    number = torch.zeros_like(source)
+    for k, value in enumerate(values, start=1):
+        number[source == value] = k
+    present = torch.unique(number)
+    soft = torch.stack([(number == k).float() for k in present]).unsqueeze(0)
+    shrinks = max(labels.shape) > size
+    soft = F.interpolate(soft, (size, size), mode="bilinear", align_corners=False, antialias=shrinks)
+    return present[soft[0].argmax(dim=0)].to(torch.int16)
+
+
+def support_frames(support: SupportSet, intensity: Intensity, size: int) -> SupportFrames:
+    """The support at the model's input size, each case scaled by its own intensities."""
+    values = list(support.classes)
+    pixels, labels, cases, positions = [], [], [], []
+    for index, case in enumerate(support.cases):
+        examples = [e for e in support.examples if e.case == case]
+        scaled = intensity.apply_case([e.image for e in examples])
+        for example, image in zip(examples, scaled, strict=True):
+            pixels.append(to_frames(image[None], size)[0])
+            labels.append(to_label_frame(example.labels, values, size))
+            cases.append(index)
+            positions.append(example.position)
+    return SupportFrames(
+        torch.stack(pixels), torch.stack(labels), len(values), tuple(cases), tuple(positions)
+    )
+
+
+class EncodedFrames:
+    """Features of a volume's frames, encoded in chunks and kept while they fit.
+
+    Args:
+        backbone: encodes.
+        volume: the query.
+        intensity: how voxels become 0..1.
+    """
+
+    def __init__(self, backbone: Backbone, volume: Volume, intensity: Intensity) -> None:
+        self._backbone = backbone
+        self._scaled = intensity.apply(volume.voxels)
+        self._chunks: OrderedDict[int, list[Features]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self._scaled.shape[0])
+
+    def __getitem__(self, frame: int) -> Features:
+        return self._chunk(frame // _CHUNK)[frame % _CHUNK]
+
+    def pooled(self) -> Tensor:
+        """Descriptors of all frames, ``(T, C)``."""
+        chunks = range((len(self) + _CHUNK - 1) // _CHUNK)
+        return torch.stack([f.pooled for c in chunks for f in self._chunk(c)])
+
+    def _chunk(self, number: int) -> list[Features]:
+        if number in self._chunks:
+            self._chunks.move_to_end(number)
+            return self._chunks[number]
+        slices = self._scaled[number * _CHUNK : (number + 1) * _CHUNK]
+        frames = to_frames(slices, self._backbone.input_size).to(self._backbone.device)
+        encoded = self._backbone.encode(frames)
+        self._chunks[number] = encoded
+        size = sum(level.nbytes for f in encoded for level in f.levels)
+        while len(self._chunks) > max(2, _KEPT_BYTES // size):
+            self._chunks.popitem(last=False)
+        return encoded

@@ -1,0 +1,42 @@
+"""The only frame loop: from the method's first frame to both ends."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from unprompted.backbones.base import POINTER_FRAMES, Backbone
+from unprompted.engine.frames import EncodedFrames
+from unprompted.methods.base import Method, Place, Step
+
+
+def places(length: int, start: int) -> Iterator[Place]:
+    """Every frame once: from the start to the last frame, then from the start down to the first."""
+    yield from (Place(t, start, +1) for t in range(start, length))
+    yield from (Place(t, start, -1) for t in range(start - 1, -1, -1))
+
+
+@torch.no_grad()
+def sweep(
+    method: Method, backbone: Backbone, fitted: Any, frames: EncodedFrames
+) -> Iterator[tuple[int, Step]]:
+    """Segment all frames of one case, in sweep order.
+
+    The backward sweep starts from the state and memory that the forward sweep had near the start, so
+    that neither end of a case steers the other.
+    """
+    pooled = frames.pooled()
+    start = method.start(fitted, pooled)
+    state, bank = method.begin(fitted, pooled, start)
+    first = None
+    for at in places(len(frames), start):
+        if at.direction < 0 and at.position == start - 1:
+            state, bank = first if first is not None else (state, bank)
+        features = frames[at.position]
+        step = method.step(backbone, state, features, bank, at)
+        state = step.state
+        if step.entry is not None:
+            bank = bank.remembering(at.position, step.entry)
+        if at.direction > 0 and at.position - start == POINTER_FRAMES:
+            first = (state, bank)
+        yield at.position, step

@@ -1,0 +1,107 @@
+"""Support frames as memory, encoded once, and which of them a query should attend to.
+
+A building block shared by methods; it is not a method itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unprompted.backbones.base import Backbone, Features, MemoryEntry
+from unprompted.methods.base import SupportFrames
+
+_CHUNK = 8
+
+
+@dataclass(frozen=True, eq=False)
+class SupportMemory:
+    """Memory of every (support frame, object) pair that is shown.
+
+    Attributes:
+        entries: ``(frame, object)`` to an entry of that one object.
+        coarse: frame to its coarsest features, ``(1, C, g, g)``.
+        pooled: descriptors of the frames held, ``(n, C)``.
+        frames: which frames are held, ascending, length n.
+        shows: ``(n, K)`` bool.
+    """
+
+    entries: dict[tuple[int, int], MemoryEntry]
+    coarse: dict[int, Tensor]
+    pooled: Tensor
+    frames: tuple[int, ...]
+    shows: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def build(cls, backbone: Backbone, support: SupportFrames, frames: list[int]) -> "SupportMemory":
+        """Encode the given frames of the support and remember each object they show."""
+        entries, coarse, pooled = {}, {}, []
+        shows = support.shows()
+        for frame, features in _encoded(backbone, support, frames):
+            coarse[frame] = features.levels[2]
+            pooled.append(features.pooled)
+            shown = [int(k) for k in shows[frame].nonzero()[:, 0]]
+            if not shown:
+                continue
+            masks = support.masks(frame)[shown].to(backbone.device)
+            entry = backbone.remember(features, backbone.adopt(features, masks))
+            for row, k in enumerate(shown):
+                entries[frame, k] = entry.of(torch.tensor([row], device=backbone.device))
+        return cls(entries, coarse, torch.stack(pooled), tuple(frames), shows[frames])
+
+    def compose(self, wanted: Tensor) -> tuple[MemoryEntry, ...]:
+        """Entries over all objects: row i holds, for object k, frame ``wanted[i, k]``; ``(n, K)``."""
+        return tuple(
+            MemoryEntry.across_objects(self.entries[int(frame), k] for k, frame in enumerate(row))
+            for row in wanted
+        )
+
+    def most_similar(self, scores: Tensor, count: int, objects: list[int] | None = None) -> Tensor:
+        """For each object the frames of highest score among those that show it.
+
+        Args:
+            scores: one score a held frame, ``(n,)``; -inf leaves a frame out.
+            count: frames an object; where fewer show it, the best ones are repeated.
+            objects: which objects; None takes all.
+
+        Returns:
+            Frame numbers ``(count, objects)``; ties go to the lower frame.
+        """
+        columns = []
+        for k in range(self.shows.shape[1]) if objects is None else objects:
+            allowed = scores.masked_fill(~self.shows[:, k].to(scores.device), -torch.inf)
+            order = torch.sort(allowed, descending=True, stable=True)
+            usable = order.indices[order.values > -torch.inf]
+            chosen = usable[torch.arange(count, device=usable.device) % len(usable)]
+            columns.append(torch.tensor([self.frames[int(i)] for i in chosen]))
+        return torch.stack(columns, dim=1)
+
+
+def _encoded(
+    backbone: Backbone, support: SupportFrames, frames: list[int]
+) -> Iterator[tuple[int, Features]]:
+    for i in range(0, len(frames), _CHUNK):
+        chunk = frames[i : i + _CHUNK]
+        yield from zip(chunk, backbone.encode(support.pixels[chunk].to(backbone.device)), strict=True)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of every pair of rows, ``(n, C)`` and ``(m, C)`` to ``(n, m)``, after removing b's mean.
+
+    Pooled features of one backbone share a large common part; without it cosines spread over -1..1.
+    """
+    centre = b.mean(dim=0, keepdim=True) if len(b) > 1 else torch.zeros_like(b)
+    return F.normalize(a - centre, dim=1) @ F.normalize(b - centre, dim=1).T
+
+
+def spread(candidates: list[int], count: int) -> list[int]:
+    """At most `count` of the candidates, evenly spaced and in order; the ends are included."""
+    if len(candidates) <= count:
+        return list(candidates)
+    if count == 1:
+        return [candidates[len(candidates) // 2]]
+    step = (len(candidates) - 1) / (count - 1)
+    return [candidates[round(i * step)] for i in range(count)]

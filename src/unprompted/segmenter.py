@@ -1,0 +1,280 @@
+"""The façade every program uses: fit on a support, segment what is left."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unprompted.backbones.base import Backbone
+from unprompted.engine.frames import EncodedFrames, support_frames
+from unprompted.engine.merge import merge
+from unprompted.engine.sweep import sweep
+from unprompted.errors import EmptySupport, UsageError
+from unprompted.geometry import reordering_between, slice_axis
+from unprompted.images import LabelMap, Volume
+from unprompted.intensity import Intensity
+from unprompted.methods.base import Method, Progress
+from unprompted.prediction import Prediction, Provenance
+from unprompted.registry import BACKBONES, METHODS
+from unprompted.support import SupportSet
+
+OnFrame = Callable[[int, NDArray[np.integer[Any]], NDArray[np.float32]], bool | None]
+_PACKAGES = ("unprompted", "torch", "transformers", "numpy")
+
+
+def load_backbone(
+    source: str = "builtin", *, input_size: int | None = None, device: str = "auto", dtype: str = "float32"
+) -> Backbone:
+    """A backbone by registry name, hub id, local folder or checkpoint file.
+
+    Args:
+        source: "builtin", "facebook/sam2.1-hiera-tiny", a folder or a ``.pt`` file.
+        input_size: side of the square input in pixels; None keeps the model's own.
+        device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:1", "gpu", "mps".
+        dtype: "float32" or "bfloat16".
+
+    Raises:
+        WeightsUnavailable: the weights are missing or not what they should be.
+        UsageError: the device or number format does not exist.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise UsageError(f"dtype is {dtype!r}; use float32 or bfloat16")
+    load = BACKBONES.load(source if source in BACKBONES else "checkpoint")
+    backbone: Backbone = load(source, input_size=input_size, device=resolve_device(device), dtype=dtype)
+    return backbone
+
+
+def resolve_device(device: str) -> str:
+    """The torch name of a device word; "gpu" and "cuda" mean the same.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    name = device.replace("gpu", "cuda")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {device!r} cannot be used ({reason}); try --device cpu") from error
+    return name
+
+
+def make_method(name: str, settings: dict[str, Any] | None = None) -> Method:
+    """A method by registry name, with some of its settings overridden.
+
+    Args:
+        name: such as "ofl-sam2".
+        settings: field name to value; text is converted to the field's type.
+
+    Raises:
+        UsageError: no such method, no such setting, or a value it cannot take.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    kind = METHODS.load(name)
+    known = [f.name for f in fields(kind)]
+    unknown = sorted(set(settings or {}) - set(known))
+    if unknown:
+        raise UsageError(f"{name} has no setting {', '.join(unknown)}; it has {', '.join(known)}")
+    try:
+        method: Method = TypeAdapter(kind).validate_python(settings or {})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"{name}: {wrong}") from error
+    return method
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A method on a backbone, not yet fitted.
+
+    Attributes:
+        method: registry name or a configured method.
+        backbone: what `load_backbone` takes, or a loaded backbone.
+    """
+
+    method: str | Method = "ofl-sam2"
+    backbone: str | Backbone = "builtin"
+
+    def fit(
+        self,
+        cases: Sequence[tuple[Volume, LabelMap]] | SupportSet,
+        *,
+        classes: dict[int, str] | None = None,
+        axis: str | None = None,
+        seed: int = 0,
+        progress: Progress = lambda what, done, of: None,
+    ) -> "FittedSegmenter":
+        """Learn from labelled cases.
+
+        Args:
+            cases: images with their labels, or a support set of single slices.
+            classes: label value to name; None takes all classes of the labels.
+            axis: slice axis "S", "A" or "R"; None takes the axis of largest spacing.
+            seed: decides everything random.
+            progress: called with what is being done and how far it is.
+
+        Raises:
+            EmptySupport: a class has no labelled example.
+            GeometryMismatch: an image and its labels lie on different grids.
+        """
+        method = make_method(self.method) if isinstance(self.method, str) else self.method
+        backbone = load_backbone(self.backbone) if isinstance(self.backbone, str) else self.backbone
+        if isinstance(cases, SupportSet):
+            support = cases
+        else:
+            axis = axis or common_axis([volume for volume, _ in cases])
+            sliced = [(v.sliced_along(axis), labels.sliced_along(axis)) for v, labels in cases]
+            support = SupportSet.from_cases(sliced, classes)
+        intensity = Intensity.decide(support)
+        frames = support_frames(support, intensity, backbone.input_size)
+        learned = method.train(backbone, frames, seed, progress)
+        return FittedSegmenter.prepared(method, backbone, support, intensity, axis, learned, seed)
+
+
+def common_axis(volumes: Sequence[Volume]) -> str | None:
+    """The slice axis of a support: that of largest spacing in the first case that is a volume.
+
+    Cases are taken by name, so that the order of files never matters.
+
+    Raises:
+        EmptySupport: there is no case.
+    """
+    if not volumes:
+        raise EmptySupport("the support holds no case; give one to five labelled images")
+    stacks = [v for v in sorted(volumes, key=lambda v: v.name) if v.axis == "z" and v.grid.shape[0] > 1]
+    return slice_axis(stacks[0].grid) if stacks else None
+
+
+@dataclass(frozen=True, eq=False)
+class FittedSegmenter:
+    """A fitted task: immutable, so that many callers may share one.
+
+    Attributes:
+        method: the method with its settings.
+        backbone: the backbone.
+        support: the labelled examples.
+        intensity: how stored values become 0..1.
+        axis: slice axis of volumes, None for pictures and videos.
+        learned: what the method learned offline, name to tensor.
+        seed: the seed of the fit.
+        fitted: the method's record of the prepared support.
+    """
+
+    method: Method
+    backbone: Backbone
+    support: SupportSet
+    intensity: Intensity
+    axis: str | None
+    learned: dict[str, Tensor]
+    seed: int
+    fitted: Any
+
+    @classmethod
+    def prepared(
+        cls,
+        method: Method,
+        backbone: Backbone,
+        support: SupportSet,
+        intensity: Intensity,
+        axis: str | None,
+        learned: dict[str, Tensor],
+        seed: int,
+    ) -> "FittedSegmenter":
+        """A task from its parts: puts the support into the method's memory."""
+        frames = support_frames(support, intensity, backbone.input_size)
+        fitted = method.prepare(backbone, frames, learned)
+        return cls(method, backbone, support, intensity, axis, learned, seed, fitted)
+
+    def segment(self, volume: Volume, on_frame: OnFrame | None = None) -> Prediction:
+        """Segment one case.
+
+        Args:
+            volume: the query, on any grid.
+            on_frame: called after each frame with its position, its labels ``(H, W)`` and its quality
+                ``(K,)``; returning False stops the sweep, and frames not reached stay background.
+
+        Returns:
+            Labels on the query's own grid.
+        """
+        begun = time.perf_counter()
+        sliced = volume.sliced_along(self.axis)
+        values = np.array([0, *self.support.classes])
+        values = values.astype(np.uint8 if values.max() < 256 else np.uint16)
+        depth, height, width = sliced.grid.shape
+        labels = np.zeros((depth, height, width), values.dtype)
+        confidence = np.zeros((depth, height, width), np.float16)
+        quality = np.zeros((depth, len(values) - 1), np.float32)
+        frames = EncodedFrames(self.backbone, sliced, self.intensity)
+        for position, step in sweep(self.method, self.backbone, self.fitted, frames):
+            number, probability = merge(step.decoded.logits, height, width)
+            labels[position] = values[number.cpu().numpy()]
+            confidence[position] = probability.cpu().numpy()
+            quality[position] = step.quality.float().cpu().numpy()
+            if on_frame and on_frame(position, labels[position], quality[position]) is False:
+                break
+        back = reordering_between(sliced.grid, volume.grid)
+        label_map = LabelMap(back.apply(labels), volume.grid, dict(self.support.classes))
+        provenance = self._provenance(time.perf_counter() - begun)
+        return Prediction(label_map, back.apply(confidence), quality, provenance)
+
+    def _provenance(self, elapsed_s: float) -> Provenance:
+        return Provenance(
+            method=method_name(self.method),
+            settings=settings_of(self.method),
+            backbone=self.backbone.name,
+            weights_sha256=self.backbone.digest,
+            support_digest=self.support.digest,
+            versions={package: metadata.version(package) for package in _PACKAGES},
+            seed=self.seed,
+            device=str(self.backbone.device),
+            elapsed_s=round(elapsed_s, 3),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the task to a folder: JSON, images and labels, safetensors; no pickle."""
+        from unprompted.task import save_task
+
+        save_task(self, folder)
+
+    @classmethod
+    def load(cls, folder: Path, backbone: str | Backbone | None = None, device: str = "auto") -> "FittedSegmenter":
+        """Read a task written by `save`.
+
+        Args:
+            folder: the task.
+            backbone: a loaded backbone or where to load it from; None takes the task's own name.
+            device: where to run when the backbone is loaded here.
+
+        Raises:
+            WeightsUnavailable: the backbone's weights differ from those the task was fitted with.
+            UnreadableFile: the folder holds no task.
+        """
+        from unprompted.task import load_task
+
+        return load_task(folder, backbone, device)
+
+
+def method_name(method: Method) -> str:
+    """The registry name of a method, or its class name where it is not registered."""
+    path = f"{type(method).__module__}:{type(method).__qualname__}"
+    return next((name for name, entry in METHODS.items() if entry == path), type(method).__qualname__)
+
+
+def settings_of(method: Method) -> dict[str, Any]:
+    """The settings of a method as JSON types."""
+    from pydantic import TypeAdapter
+
+    settings: dict[str, Any] = TypeAdapter(type(method)).dump_python(method, mode="json")
+    return settings
+
+

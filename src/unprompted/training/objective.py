@@ -1,0 +1,132 @@
+"""The in-context objective: one subject's masks in memory, another subject's frames to segment."""
+
+import random
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unprompted.backbones.base import Features, MemoryBank, MemoryEntry, Prompt
+from unprompted.backbones.sam2 import Candidates, Sam2Backbone
+from unprompted.training.losses import hard_dice, hard_iou, mask_loss
+
+_ALL_CANDIDATES_WEIGHT = 0.1  # so that no mask token goes untrained
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeBatch:
+    """Episodes of equal layout, stacked.
+
+    Attributes:
+        pixels: ``(B, F, 3, S, S)`` in 0..1, support frames first.
+        masks: ``(B, F, K, S, S)`` bool.
+        supports: number of support frames.
+    """
+
+    pixels: Tensor
+    masks: Tensor
+    supports: int
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectiveChoices:
+    """What is drawn at random for one step.
+
+    Attributes:
+        single_mask: per query frame, whether the single-mask token is trained.
+        boxed: whether query frames are prompted by a box too.
+        jitter: ``(BK, 4)`` displacement of box corners, relative to the box's size.
+    """
+
+    single_mask: tuple[bool, ...]
+    boxed: bool
+    jitter: Tensor
+
+    @classmethod
+    def draw(
+        cls, seed: int, queries: int, objects: int, single_mask_share: float, box_share: float
+    ) -> "ObjectiveChoices":
+        """Draw from a seed, the same on every device."""
+        source = random.Random(seed)
+        boxed = source.random() < box_share
+        single = tuple(boxed or source.random() < single_mask_share for _ in range(queries))
+        jitter = torch.tensor([[source.gauss(0, 0.05) for _ in range(4)] for _ in range(objects)])
+        return cls(single, boxed, jitter)
+
+
+def episode_loss(
+    backbone: Sam2Backbone, batch: EpisodeBatch, choices: ObjectiveChoices
+) -> tuple[Tensor, Tensor]:
+    """Loss and mean Dice (of the mask inference would pick) over the query frames of a batch.
+
+    Query frames are predicted one after another with the model's own predictions as memory; their
+    masks are detached, the memory encoder is trained through them.
+    """
+    episodes, frames, classes = batch.masks.shape[:3]
+    encoded = backbone.encode(batch.pixels.flatten(0, 1))
+    targets = _low_resolution(batch.masks)
+    bank = MemoryBank(
+        tuple(
+            _remember_given(backbone, _frame(encoded, f, frames, classes), batch.masks[:, f].flatten(0, 1))
+            for f in range(batch.supports)
+        )
+    )
+    losses, dices = [], []
+    for t, single in enumerate(choices.single_mask):
+        frame = batch.supports + t
+        features = _frame(encoded, frame, frames, classes)
+        fused = backbone.attend(features, bank.recall(t, start=0, direction=1), episodes * classes)
+        target = targets[:, frame].flatten(0, 1)
+        prompt = _boxes(batch.masks[:, frame].flatten(0, 1), choices.jitter) if choices.boxed else None
+        candidates = backbone.candidates(fused, features, prompt, several=not single)
+        losses.append(_candidate_loss(candidates, target))
+        decoded = backbone.choose(candidates, candidates.quality.argmax(dim=1))
+        dices.append(hard_dice(decoded.logits[:, 0], target).detach())
+        bank = bank.remembering(t, backbone.remember(features, decoded.detached()))
+    return torch.stack(losses).mean(), torch.stack(dices).mean()
+
+
+def _low_resolution(masks: Tensor) -> Tensor:
+    """Masks ``(B, F, K, S, S)`` as soft targets at S/4."""
+    return F.avg_pool2d(masks.flatten(0, 2).float().unsqueeze(1), 4)[:, 0].unflatten(0, masks.shape[:3])
+
+
+def _frame(encoded: list[Features], frame: int, frames: int, classes: int) -> Features:
+    """Frame f of every episode, repeated for each class: leading size BK."""
+    chosen = encoded[frame::frames]
+    levels = [
+        torch.cat([f.levels[i] for f in chosen]).repeat_interleave(classes, dim=0) for i in range(3)
+    ]
+    return Features((levels[0], levels[1], levels[2]), chosen[0].position)
+
+
+def _remember_given(backbone: Sam2Backbone, features: Features, masks: Tensor) -> MemoryEntry:
+    return backbone.remember(features, backbone.adopt(features, masks))
+
+
+def _candidate_loss(candidates: Candidates, target: Tensor) -> Tensor:
+    """Best candidate's mask loss, a little of all, predicted IoU and presence."""
+    wanted = target.unsqueeze(1).expand_as(candidates.logits)
+    masks = mask_loss(candidates.logits, wanted)
+    overlap = hard_iou(candidates.logits.detach(), wanted)
+    present = (target.flatten(1).amax(dim=1, keepdim=True) > 0.5).to(target.dtype)
+    quality = F.smooth_l1_loss(candidates.quality, overlap, beta=0.1)
+    presence = F.binary_cross_entropy_with_logits(candidates.presence, present)
+    best = masks.min(dim=1).values.mean()
+    return best + _ALL_CANDIDATES_WEIGHT * masks.mean() + quality + 0.5 * presence
+
+
+def _boxes(masks: Tensor, jitter: Tensor) -> Prompt:
+    """Jittered bounding boxes of ``(N, S, S)`` masks; an empty mask is boxed by the whole frame."""
+    side = masks.shape[-1]
+    corners = []
+    for mask, noise in zip(masks, jitter.to(masks.device), strict=True):
+        rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
+        if len(rows) == 0:
+            corners.append(noise.new_tensor([0.0, 0.0, side - 1.0, side - 1.0]))
+            continue
+        box = torch.stack([columns[0], rows[0], columns[-1], rows[-1]]).float()
+        extent = torch.stack([box[2] - box[0], box[3] - box[1]]).repeat(2)
+        corners.append((box + noise * extent).clamp(0, side - 1))
+    return Prompt(boxes=torch.stack(corners))
