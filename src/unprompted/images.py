@@ -1,7 +1,7 @@
 """Images and label maps: arrays that know their grid."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,10 +100,11 @@ class LabelMap:
         labelled = self.labelled
         if labelled is not None and order.flips[0]:
             labelled = labelled[::-1].copy()
+        labels: Any = self.labels
         return replace(
-            self, labels=order.apply(self.labels), grid=order.apply_to_grid(self.grid), labelled=labelled
+            self, labels=order.apply(labels), grid=order.apply_to_grid(self.grid), labelled=labelled
         )
 
     def only_slices_with_labels(self) -> "LabelMap":
         """Treat every slice without any label as unlabelled rather than as background."""
-        return replace(self, labelled=self.labels.any(axis=(1, 2)))
+        return replace(self, labelled=np.asarray(self.labels.any(axis=(1, 2))))

@@ -1,4 +1,4 @@
-"""One colour per class index, the same in every file we write; the first seven are safe for colour-blind readers."""
+"""One colour per class index, the same in every file; the first seven suit colour-blind readers."""
 
 import colorsys
 
@@ -23,7 +23,7 @@ _NAMED: tuple[Colour, ...] = (
     (235, 60, 220),
     (145, 90, 40),
     (255, 190, 200),
-    (20, 110, 120),
+    (100, 60, 200),
 )
 _GOLDEN_ANGLE = 0.61803398875  # hue steps that never repeat and never come close soon
 

@@ -90,7 +90,8 @@ def test_there_and_back_is_identity(grid, storage, array):
 
 
 @pytest.mark.parametrize(
-    ("spacing", "axis"), [((1, 1, 3), "S"), ((1, 3, 1), "A"), ((3, 1, 1), "R"), ((1, 1, 1), "S"), ((2, 2, 1), "A")]
+    ("spacing", "axis"),
+    [((1, 1, 3), "S"), ((1, 3, 1), "A"), ((3, 1, 1), "R"), ((1, 1, 1), "S"), ((2, 2, 1), "A")],
 )
 def test_slices_lie_across_the_largest_spacing(spacing, axis):
     assert slice_axis(Grid((4, 4, 4), diagonal(*spacing))) == axis
@@ -104,7 +105,7 @@ def test_an_axis_can_be_chosen():
     grid = Grid((2, 3, 4), diagonal(1, 1, 3))
     assert canonical_reordering(grid, "R").apply_to_grid(grid).directions == "RIP"
     assert canonical_reordering(grid, "A").apply_to_grid(grid).directions == "AIL"
-    with pytest.raises(UsageError, match="use S .axial., A .coronal. or R"):
+    with pytest.raises(UsageError, match=r"use S \(axial\), A \(coronal\) or R"):
         canonical_reordering(grid, "Z")
 
 

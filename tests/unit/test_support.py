@@ -16,8 +16,14 @@ def make_case(name, labels, labelled=None, spacing_mm=None, classes=None):
 
 def test_every_labelled_slice_becomes_an_example():
     labelled = np.array([True, False])
-    support = SupportSet.from_cases([make_case("b", [[[1]], [[0]]], labelled), make_case("a", [[[1]], [[0]]])])
-    assert [(e.case, e.position, e.depth) for e in support.examples] == [("a", 0, 2), ("a", 1, 2), ("b", 0, 2)]
+    support = SupportSet.from_cases(
+        [make_case("b", [[[1]], [[0]]], labelled), make_case("a", [[[1]], [[0]]])]
+    )
+    assert [(e.case, e.position, e.depth) for e in support.examples] == [
+        ("a", 0, 2),
+        ("a", 1, 2),
+        ("b", 0, 2),
+    ]
 
 
 def test_classes_without_a_name_are_numbered():

@@ -133,7 +133,8 @@ def state_dict_from_original(
         if names:
             raise WeightsUnavailable(
                 f"{source} is no SAM2 checkpoint in original format: {len(names)} {word} weights "
-                f"({', '.join(sorted(names)[:3])}); give a SAM 2.0, SAM 2.1 or MedSAM2 file"
+                f"({', '.join(sorted(names)[:3])}); give a SAM 2.0, SAM 2.1 or MedSAM2 file, or "
+                "a folder with config.json if the names are those of transformers"
             )
     converted["prompt_encoder.point_embed.weight"] = torch.cat([state[name] for name in _POINTS])
     converted["prompt_encoder.shared_embedding.positional_embedding"] = state[_GAUSSIAN]

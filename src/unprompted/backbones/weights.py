@@ -13,6 +13,7 @@ import copy
 import hashlib
 import logging
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,16 @@ _TRANSFORMERS_WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
-_UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 
 
 def load_model(
@@ -135,6 +145,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        _refuse_wrong_checksums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsUnavailable(
@@ -147,6 +158,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsUnavailable(f'{path} is not a checkpoint; {{"model": {{name: tensor}}}} is wanted')
     return dict(state)
+
+
+def _refuse_wrong_checksums(path: Path) -> None:
+    """Refuse a damaged archive: `torch.load` does not look at the checksums `torch.save` writes."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
 
 
 def _local_path(source: str) -> Path | None:

@@ -4,7 +4,7 @@ nnU-Net        imagesTr, labelsTr, imagesTs, dataset.json; case_0000.nii.gz
 MSD            the same folders, one file a case, labels as {"1": "liver"}
 pairs          images + labels, or images + masks, with equal names
 suffixes       case_img.* + case_label.* in one folder
-video          frames + masks, in one folder or in one folder a sequence
+sequences      frames + masks, in one folder or in one folder a sequence
 archives       npz or h5 files that hold image and label
 images         images only, one case a file
 file           a single file
@@ -124,9 +124,9 @@ def _decathlon_or_nnunet(path: Path, need_labels: bool) -> FolderLayout | None:
     if not files:
         raise DataRefused(f"{folder}: holds no image")
     labels = by_stem(image_files(path / "labelsTr")) if (path / "labelsTr").is_dir() else {}
-    channels = has_channels(files) and not any(case_name(f) in labels for f in files)
+    channels = _has_channel_names(path, files)
     images = without_channels(files) if channels else by_stem(files)
-    kind = "nnU-Net" if channels else "MSD"
+    kind = "nnU-Net" if channels or (description and description.kind == "nnU-Net") else "MSD"
     ignore = description.ignore if description else None
     if need_labels:
         cases = paired(images, labels, path, ignore)
@@ -141,6 +141,25 @@ def _decathlon_or_nnunet(path: Path, need_labels: bool) -> FolderLayout | None:
     if need_labels and ignore is not None:
         remarks.append(f"slices with the ignore label {ignore} count as unlabelled")
     return _layout(kind, cases, classes, need_labels, remarks)
+
+
+def _has_channel_names(root: Path, files: list[Path]) -> bool:
+    """Whether image names end with an nnU-Net channel; ``btcv_0040`` alone could be either.
+
+    The training set settles it: there the label of ``a_0000`` is called ``a``.
+    """
+    if not has_channels(files):
+        return False
+    training, labels = root / "imagesTr", root / "labelsTr"
+    if training.is_dir() and labels.is_dir():
+        named = {case_name(file) for file in image_files(labels)}
+        images = image_files(training)
+        if images and named:
+            return has_channels(images) and not any(case_name(file) in named for file in images)
+    description = read_description(root)
+    if description is not None:
+        return description.kind == "nnU-Net"
+    return all(case_name(file).endswith("_0000") for file in files)
 
 
 def _plain_pairs(path: Path, need_labels: bool) -> FolderLayout | None:
@@ -164,7 +183,7 @@ def _plain_pairs(path: Path, need_labels: bool) -> FolderLayout | None:
 def _sequences(path: Path, need_labels: bool) -> FolderLayout | None:
     if path.name == "frames" and not need_labels and image_files(path):
         case = CaseFiles(path.parent.name, path)
-        return _layout("video", [case], None, need_labels, [f"{len(frame_files(path))} frames"])
+        return _layout("sequences", [case], None, need_labels, [_frames(len(frame_files(path)))])
     own = (path / "frames").is_dir()
     roots = [path] if own else sorted(f for f in path.iterdir() if (f / "frames").is_dir())
     if not roots:
@@ -178,11 +197,11 @@ def _sequences(path: Path, need_labels: bool) -> FolderLayout | None:
         frames += len(frame_files(root / "frames"))
         masks += len(frame_files(root / "masks")) if need_labels else 0
         cases.append(CaseFiles(root.resolve().name, root / "frames", root / "masks" if need_labels else None))
-    remarks = [f"{masks} of {frames} frames have a mask" if need_labels else f"{frames} frames"]
+    remarks = [f"{masks} of {frames} frames have a mask" if need_labels else _frames(frames)]
     visible = sorted(name for name in beside if not name.startswith("."))
     if visible:
         remarks.append(f"left out, without frames/: {listed(visible)}")
-    return _layout("video", cases, read_label_names(path), need_labels, remarks)
+    return _layout("sequences", cases, read_label_names(path), need_labels, remarks)
 
 
 def _named_by_suffix(path: Path, need_labels: bool) -> FolderLayout | None:
@@ -210,7 +229,7 @@ def _flat(path: Path, need_labels: bool) -> FolderLayout | None:
     if need_labels and len(archives) < len(files):
         raise DataRefused(f"{path}: labels are needed and this is a folder of images only; {_WANTED}")
     remarks = []
-    if path.name in ("imagesTr", "imagesTs", "imagesVal") and has_channels(files):
+    if path.name in ("imagesTr", "imagesTs", "imagesVal") and _has_channel_names(path.parent, files):
         images = without_channels(files)
         remarks.append("the nnU-Net ending _0000 is no part of the name")
     else:
@@ -224,6 +243,10 @@ def _flat(path: Path, need_labels: bool) -> FolderLayout | None:
         remarks.append(f"sub-folders left out: {listed(folders)}")
     kind = "archives" if need_labels else "images"
     return _layout(kind, cases, read_label_names(path), need_labels, remarks)
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'' if count == 1 else 's'}"
 
 
 def _has_images(folder: Path) -> bool:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from unprompted.errors import UnpromptedError, UnreadableFile
+from unprompted.errors import UnpromptedError, UnreadableFile, UsageError
 from unprompted.images import LabelMap, Volume
 from unprompted.registry import READERS
 
@@ -102,9 +102,12 @@ def write_labels(labels: LabelMap, path: Path, like: Path) -> None:
     Raises:
         GeometryMismatch: the labels do not lie on the voxels of `like`.
         UnreadableFile: no format has the ending of `path`.
+        UsageError: `path` is `like` itself.
         UnpromptedError: the disk is full or the folder may not be written.
     """
     reader = _reader_of_result(path, like)
+    if path.resolve() == like.resolve():
+        raise UsageError(f"{path}: the label map would take the place of its image; choose another folder")
     try:
         reader.write_labels(labels, path, like)
     except UnpromptedError as error:

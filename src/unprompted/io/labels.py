@@ -16,6 +16,7 @@ from unprompted.io.atomic import replacing
 from unprompted.palette import colour_of, hex_of
 
 LABEL_NAMES = "labels.json"
+_ROUNDING = 1e-4  # what a stored scale factor may add to an integer
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
@@ -38,8 +39,9 @@ def as_labels(values: NDArray[Any], name: str) -> Labels:
         if not np.isfinite(values).all():
             raise DataRefused(f"{name}: labels are NaN or infinite; write 0 for background")
         whole = np.round(values)
-        if (whole != values).any():
-            found = float(values[whole != values].flat[0])
+        fractions = np.abs(whole - values) > _ROUNDING
+        if fractions.any():
+            found = float(values[fractions].flat[0])
             raise LabelRefused(
                 f"{name}: labels are integers, found {found:g}; a label map that was interpolated or "
                 "holds probabilities must be made again (nearest neighbour, or a threshold)"

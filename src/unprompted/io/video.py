@@ -179,7 +179,7 @@ def _read_frames(files: list[Path], folder: Path) -> NDArray[np.float32]:
 def _decoded(path: Path) -> NDArray[np.uint8]:
     with av.open(str(path)) as container:
         if not container.streams.video:
-            raise UnreadableFile(f"{path.name}: the file holds no video stream")
+            raise UnreadableFile(f"{path.name}: the file holds no video; it is truncated or sound only")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]

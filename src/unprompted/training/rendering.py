@@ -134,16 +134,26 @@ def _levels(scene: Scene, low: float, high: float, count: int) -> list[float]:
     return values
 
 
-def _contrasted(scene: Scene, values: list[float], least: float) -> list[float]:
-    """`values` with each target moved off its neighbours by a margin that varies by episode."""
+def _contrasted(
+    scene: Scene, values: list[float], least: float, low: float = 0.0, high: float = 1.0
+) -> list[float]:
+    """`values` with each target moved off its neighbours, as seen once clipped to `low`..`high`."""
     values, rng = list(values), scene.rng
     margin = least * rng.choice([1, 1, 2, 4])
+
+    def shown(value: float) -> float:
+        return min(max(value, low), high)
+
     for label in scene.target:
-        near = [values[other] for other in scene.borders.get(label, []) if other != label]
-        candidates = [values[label]] + [values[label] + sign * margin * k for k in (1, 2, 3) for sign in (1, -1)]
-        gaps = [min((abs(c - n) for n in near), default=margin) for c in candidates]
+        near = [shown(values[other]) for other in scene.borders.get(label, [])]
+        own = shown(values[label])
+        candidates = [own + sign * margin * k for k in range(4) for sign in (1, -1)]
+        candidates += [low + part * (high - low) for part in (0.5, 0.3, 0.8)]
+        gaps = [min((abs(shown(c) - n) for n in near), default=margin) for c in candidates]
         enough = [c for c, gap in zip(candidates, gaps, strict=True) if gap >= margin * 0.9]
-        values[label] = enough[0] if enough else candidates[gaps.index(max(gaps))]
+        best = enough[0] if enough else candidates[gaps.index(max(gaps))]
+        if best != own:
+            values[label] = best
     return values
 
 
@@ -162,17 +172,21 @@ def _ct(scene: Scene) -> Tensor:
             value = fixed.get(tissue, value)
         hounsfield.append(value)
     if rng.random() < 0.5:
-        hounsfield[1] = rng.choice([-100.0, -100.0, -100.0, -100.0, -750.0])  # fat between the organs, or lung
-    hounsfield = _contrasted(scene, hounsfield, 9.0)
+        hounsfield[1] = rng.choice(
+            [-100.0, -100.0, -100.0, -100.0, -750.0]
+        )  # fat between the organs, or lung
     windows = [(40, 400), (50, 350), (40, 500), (0, 700), (100, 1500), (60, 250), (40, 160)]
     centre, width = rng.choices(windows, [3, 2, 2, 2, 1, 1, 0.5])[0]
+    noise = rng.choice([3, 10, 20, 40])
+    hounsfield = _contrasted(
+        scene, hounsfield, max(10.0, 0.4 * noise, 0.025 * width), centre - width / 2, centre + width / 2
+    )
     table = _table(scene, hounsfield)
     n = scene.subjects
     own = table + scene.normal(n, len(hounsfield)) * 8 + scene.normal(n, 1) * 6
     picture = _spread(scene, own)
     picture = smooth(picture, rng.uniform(0.3, 0.9))
     picture = picture + _textured(scene, rng.choice([4, 10, 25]))
-    noise = rng.choice([3, 10, 20, 40])
     grain = smooth(scene.normal(*picture.shape), rng.choice([0.0, 0.5, 0.8]))
     picture = picture + grain / grain.std() * noise
     if rng.random() < 0.2:
@@ -202,15 +216,24 @@ def _mr(scene: Scene) -> Tensor:
             values[label] = rng.uniform(0.05, 0.2)
     if len(scene.tissues) > 2 and rng.random() < 0.5:
         fluid = rng.choice([rng.uniform(0.1, 0.25), rng.uniform(0.8, 1.0)])
-        values = [fluid + rng.gauss(0, 0.03) if t == "fluid" else v for t, v in zip(scene.tissues, values, strict=True)]
-    values = _contrasted(scene, values, 0.06)
+        values = [
+            fluid + rng.gauss(0, 0.03) if t == "fluid" else v
+            for t, v in zip(scene.tissues, values, strict=True)
+        ]
+    values = _contrasted(scene, values, 0.08)
     picture = _protocol(scene, _table(scene, values), rng.choice([0.5, 1, 1, 2]))
     picture = picture + _textured(scene, rng.choice([0.02, 0.04, 0.08])) * (scene.labels > 0)
     picture = smooth(picture, rng.uniform(0.3, 1.4))
     if rng.random() < 0.7:
-        picture = picture * (clouds(scene, rng.choice([1, 2, 3]), True) * rng.uniform(0.03, 0.2)).clamp(-0.6, 0.6).exp()
+        picture = (
+            picture
+            * (clouds(scene, rng.choice([1, 2, 3]), True) * rng.uniform(0.03, 0.2)).clamp(-0.6, 0.6).exp()
+        )
     noise = rng.choice([0.005, 0.02, 0.04, 0.08])
-    picture = ((picture + scene.normal(*picture.shape) * noise).square() + (scene.normal(*picture.shape) * noise).square()).sqrt()
+    picture = (
+        (picture + scene.normal(*picture.shape) * noise).square()
+        + (scene.normal(*picture.shape) * noise).square()
+    ).sqrt()
     low, high = rng.choice([(0.0, 0.995), (0.01, 0.98)])
     few = picture.flatten(1)[:, ::7]
     bottom = few.quantile(low, dim=1).mean()
@@ -222,9 +245,15 @@ def _ultrasound(scene: Scene) -> Tensor:
     rng = scene.rng
     device, size, count = scene.labels.device, scene.labels.shape[-1], scene.labels.shape[0]
     values = _levels(scene, 0.15, 0.7, rng.randint(3, 5))
-    values = [rng.uniform(0.0, 0.1) if t in ("fluid", "vessel", "air") else v for t, v in zip(scene.tissues, values, strict=True)]
-    values = [rng.uniform(0.8, 1.1) if t in ("bone", "tool", "gas") else v for t, v in zip(scene.tissues, values, strict=True)]
-    values = _contrasted(scene, values, 0.1)
+    values = [
+        rng.uniform(0.0, 0.1) if t in ("fluid", "vessel", "air") else v
+        for t, v in zip(scene.tissues, values, strict=True)
+    ]
+    values = [
+        rng.uniform(0.8, 1.1) if t in ("bone", "tool", "gas") else v
+        for t, v in zip(scene.tissues, values, strict=True)
+    ]
+    values = _contrasted(scene, values, 0.16)
     echo = _protocol(scene, _table(scene, values), 1.0)
     echo = smooth(echo, rng.uniform(0.6, 1.8))
     edge = (echo[:, 1:] - echo[:, :-1]).abs()
@@ -244,7 +273,7 @@ def _ultrasound(scene: Scene) -> Tensor:
     near = far - far.min()
     picture = picture * torch.exp(-near * rng.uniform(-0.1, 0.6))
     for _ in range(rng.randint(0, 3)):
-        middle = rng.uniform(float(-1), 1) * 0.8
+        middle = rng.uniform(-0.8, 0.8)
         place = angle / angle.abs().max() - middle
         cone = torch.sigmoid((place.abs() - rng.uniform(0.02, 0.12)) * 40)
         begin = torch.sigmoid((near - rng.uniform(0, 1.2)) * 20)
@@ -286,7 +315,10 @@ def _colour(scene: Scene) -> Tensor:
     for label in scene.target:  # not the colour of its neighbours, though at times close to it
         near = [rows[other] for other in scene.borders.get(label, [])]
         for _ in range(8):
-            gap = min((sum(abs(a - b) for a, b in zip(rows[label], other, strict=True)) for other in near), default=1.0)
+            gap = min(
+                (sum(abs(a - b) for a, b in zip(rows[label], other, strict=True)) for other in near),
+                default=1.0,
+            )
             if gap > 0.2:
                 break
             rows[label] = [c + rng.gauss(0, 0.1) for c in rows[label]]

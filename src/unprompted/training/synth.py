@@ -11,20 +11,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unprompted.training.anatomy import (
-    Anatomy,
-    Subjects,
-    draw_anatomy,
-    draw_subjects,
-    paint,
-    rotation,
-    to_anatomy,
-    with_tool,
-)
+from unprompted.training.anatomy import draw_anatomy, with_tool
 from unprompted.training.rendering import Scene, render
+from unprompted.training.shapes import Anatomy, draw_subjects, paint, to_anatomy
+from unprompted.training.views import View, look, moving
 
 _PROBE = 40  # side of the coarse pictures on which views and classes are chosen
 _ATTEMPTS = 12
+VOLUME_CLASSES = (
+    "liver-like",
+    "spleen-like",
+    "left kidney-like",
+    "right kidney-like",
+    "aorta-like",
+    "stomach-like",
+    "gallbladder-like",
+    "pancreas-like",
+)
 
 
 @dataclass(frozen=True)
@@ -90,129 +93,12 @@ class SynthSettings:
         return (self.queries, self.queries) if isinstance(self.queries, int) else self.queries
 
 
-@dataclass(frozen=True)
-class _View:
-    """Where each frame looks, in patient coordinates; all on the CPU.
-
-    Attributes:
-        frame: ``(3, 3)`` picture x, picture y and slice direction, shared by the episode.
-        middle: ``(F, 3)`` along these directions.
-        half: ``(F,)`` half the side of the picture.
-        spin: ``(F,)`` turn in the plane, radians.
-    """
-
-    frame: Tensor
-    middle: Tensor
-    half: Tensor
-    spin: Tensor
-
-    def points(self, size: int, device: torch.device) -> Tensor:
-        """Patient points ``(F, 3, size * size)``, row by row."""
-        at = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
-        y, x = torch.meshgrid(at, at, indexing="ij")
-        plane = torch.stack([x.flatten(), y.flatten()])
-        c, s = self.spin.cos(), self.spin.sin()
-        turn = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)  # (F, 2, 2)
-        axes = (turn @ self.frame[:2]) * self.half[:, None, None]
-        start = self.middle @ self.frame
-        return torch.matmul(axes.transpose(1, 2).to(device), plane) + start.to(device)[:, :, None]
-
-
-def _orientation(rng: random.Random) -> Tensor:
-    order = rng.choices([(0, 1, 2), (0, 2, 1), (1, 2, 0)], [6, 2, 2])[0]
-    frame = torch.eye(3)[list(order)] * torch.tensor([[rng.choice([-1.0, 1.0])] for _ in range(3)])
-    if rng.random() < 0.2:
-        frame = frame[[1, 0, 2]]
-    return frame @ rotation(torch.tensor([rng.gauss(0, 0.12) for _ in range(3)]))
-
-
 def _counts(settings: SynthSettings, rng: random.Random) -> tuple[int, int, int]:
     return (
         rng.randint(*settings.supports),
         rng.randint(*settings.query_span),
         rng.randint(*settings.classes),
     )
-
-
-def _moving(subjects: Subjects, first: int, rng: random.Random, generator: torch.Generator) -> Subjects:
-    """Frames ``first..`` of one subject set in motion: breathing, beating and drifting organs."""
-    count, regions = subjects.shapes.centre.shape[:2]
-    time = torch.zeros(count)
-    time[first:] = torch.arange(count - first) * rng.choice([0.15, 0.3, 0.6])
-    cycle = torch.sin(time[:, None] + torch.rand(regions, generator=generator)[None] * 1.5) * (time > 0)[:, None]
-    shapes = subjects.shapes
-    size = shapes.radii.mean(-1).clamp(max=0.4)
-    sway = torch.randn((regions, 3), generator=generator) * rng.choice([0.02, 0.1, 0.3])
-    sway[0] = 0
-    beat = torch.randn(regions, generator=generator) * rng.choice([0.0, 0.08, 0.2])
-    beat[0] = 0
-    posed = {
-        **vars(shapes),
-        "centre": shapes.centre + cycle[..., None] * sway * size[..., None],
-        "radii": shapes.radii * (cycle * beat).exp()[..., None],
-    }
-    rest = {n: v for n, v in vars(subjects).items() if n != "shapes"}
-    rest["phase"] = subjects.phase + time[:, None] * rng.choice([0.0, 0.2, 0.6])
-    return Subjects(shapes=type(shapes)(**posed), **rest)
-
-
-def _look(
-    anatomy: Anatomy,
-    subjects: Subjects,
-    who: Tensor,
-    supports: int,
-    kind: str,
-    rng: random.Random,
-    wide: bool,
-) -> _View:
-    """Views around one region: query positions in a row, support positions nearby."""
-    count = len(who)
-    weights = [0.0] + [1.0] * (len(anatomy.regions) - 1)
-    subject = [index for index in range(len(weights)) if anatomy.tissues[anatomy.regions[index].levels[0][1]] == "tool"]
-    for index in subject:
-        weights[index] = 0
-    target = rng.choices(range(len(weights)), weights)[0] if sum(weights) else 0
-    shapes = subjects.shapes
-    frame = _orientation(rng)
-    radii = anatomy.shapes.radii[target]
-    reach = float(radii.clamp(max=0.6).mean())
-    if anatomy.regions[target].kind == "tube":
-        reach = reach * rng.uniform(2, 6)
-    if anatomy.regions[target].kind == "cells":
-        spread = anatomy.shapes.nodes[target].abs()
-        reach = float(spread[spread < 10].mean()) + reach
-    if anatomy.regions[target].kind == "slab":
-        reach = rng.uniform(0.2, 0.5)
-    zoomed = not wide and rng.random() < 0.65
-    half = reach * math.exp(rng.uniform(math.log(1.3), math.log(4))) if zoomed else rng.uniform(0.85, 1.25)
-    half = max(0.15, min(half, 1.3))
-    centre = shapes.centre[who, target].clamp(-1.2, 1.2)
-    moved = torch.linalg.solve(subjects.affine[who], (centre - subjects.shift[who])[..., None])[..., 0]
-    seen = moved @ frame.T  # along picture x, picture y, slice direction
-    per_subject = torch.tensor([[rng.gauss(0, 1) for _ in range(4)] for _ in range(count)])[who]
-    middle = seen.clone()
-    if not zoomed:
-        middle[:, :2] = 0
-    middle[:, :2] += per_subject[:, :2] * half * (0.15 if zoomed else 0.05)
-    halves = half * (per_subject[:, 2] * 0.08).exp()
-    spin = per_subject[:, 3] * 0.08
-    z = torch.tensor([rng.uniform(-0.7, 0.7) for _ in range(count)]) * reach
-    queries = count - supports
-    if kind == "volume":
-        step = reach * math.exp(rng.uniform(math.log(0.03), math.log(0.45))) * rng.choice([-1, 1])
-        z[supports:] = rng.uniform(-0.8, 0.8) * reach + (torch.arange(queries) - (queries - 1) / 2) * step
-    elif kind == "video":
-        z *= 0.4
-        time = torch.arange(queries) * rng.choice([0.1, 0.3, 0.7])
-        z[supports:] = rng.uniform(-0.3, 0.3) * reach + torch.sin(time) * reach * rng.choice([0.0, 0.2, 0.6])
-        path = rng.choice([0.0, 0.1, 0.3, 1.2]) * half
-        turn = rng.uniform(0, 2 * math.pi)
-        sway = torch.sin(time * rng.uniform(0.5, 1.5) + rng.uniform(0, 1)) * path
-        middle[supports:, 0] += sway * math.cos(turn)
-        middle[supports:, 1] += sway * math.sin(turn)
-        spin[supports:] += torch.sin(time) * rng.choice([0, 0.1, 0.4])
-    middle[:, 2] += z
-    return _View(frame, middle, halves, spin)
 
 
 def _areas(labels: Tensor, count: int) -> Tensor:
@@ -236,18 +122,26 @@ def _borders(labels: Tensor, count: int) -> dict[int, list[int]]:
     return {label: torch.nonzero(share[label] > 0.2).flatten().tolist() for label in range(count)}
 
 
-def _choose(anatomy: Anatomy, areas: Tensor, supports: int, count: int, smallest: float, rng: random.Random, strict: bool) -> list[tuple[int, ...]]:
+def _choose(
+    anatomy: Anatomy,
+    areas: Tensor,
+    supports: int,
+    count: int,
+    smallest: float,
+    rng: random.Random,
+    strict: bool,
+) -> list[tuple[int, ...]]:
     """Up to `count` disjoint label sets, each seen in support and query.
 
-    Args:
-        strict: every support frame has to show at least one of them.
+    When strict, every support frame has to show at least one of them.
     """
     best: list[tuple[float, tuple[int, ...]]] = []
     for group in anatomy.groups:
         share = areas[:, list(group)].sum(1)
         if share[:supports].max() < smallest or share[supports:].max() < smallest or share.max() > 0.6:
             continue
-        weight = 0.05 if anatomy.owner(group[0]) == 0 else 1.0
+        owner = anatomy.owner(group[0])
+        weight = 0.03 if owner == 0 else 0.2 if anatomy.regions[owner].kind == "folds" else 1.0
         weight *= float(share.max().clamp(max=0.1)) + 0.02  # rather large than tiny
         best.append((rng.random() ** (1 / weight), group))
     chosen: list[tuple[int, ...]] = []
@@ -281,7 +175,11 @@ def episode(settings: SynthSettings, seed: int, device: torch.device | str = "cp
     if rng.random() < settings.low_resolution_share:
         native = int(settings.size * rng.uniform(0.25, 0.9))
     for _ in range(20):
-        plan = rng.choices([None, "cells", "vessels", "layers", "smear"], [4, 1.5, 1.5, 1, 2])[0] if rgb else None
+        plan = (
+            rng.choices([None, "cells", "vessels", "layers", "smear"], [4, 1.5, 1.5, 1, 2])[0]
+            if rgb
+            else None
+        )
         anatomy = draw_anatomy(rng, plan)
         if kind == "video" and rng.random() < 0.4:
             anatomy = with_tool(anatomy, rng)
@@ -289,10 +187,10 @@ def episode(settings: SynthSettings, seed: int, device: torch.device | str = "cp
         subjects = draw_subjects(anatomy, int(who.max()) + 1, cpu, settings.strength)
         posed = subjects.indexed(who)
         if kind == "video":
-            posed = _moving(posed, supports, rng, cpu)
+            posed = moving(posed, supports, rng, cpu)
         there = posed.to(device)
         for attempt in range(_ATTEMPTS):
-            view = _look(anatomy, subjects, who, supports, kind, rng, wide=attempt > _ATTEMPTS // 2)
+            view = look(anatomy, subjects, who, supports, kind, rng, wide=attempt > _ATTEMPTS // 2)
             strict = attempt < _ATTEMPTS // 2
             probe = paint(anatomy, there, to_anatomy(there, view.points(_PROBE, device)))
             areas = _areas(probe, len(anatomy.tissues))
@@ -328,7 +226,9 @@ def episode(settings: SynthSettings, seed: int, device: torch.device | str = "cp
                 if not bool(masks[:supports].any(-1).any(-1).any(0).all()):
                     continue
             if native != settings.size:
-                pixels = F.interpolate(pixels, size=(settings.size,) * 2, mode="bilinear", align_corners=False)
+                pixels = F.interpolate(
+                    pixels, size=(settings.size,) * 2, mode="bilinear", align_corners=False
+                )
             return Episode(pixels.contiguous(), masks, supports, modality, kind)
     raise RuntimeError(f"no anatomy shows {classes} classes; ask for fewer (seed {seed})")
 
@@ -372,53 +272,58 @@ def subject_volume(
 ) -> tuple[Tensor, Tensor]:
     """One patient's labelled volume: image ``(D, H, W)`` float32 in 0..1 and labels ``(D, H, W)`` uint8.
 
+    Slices are axial and upright, from the feet up. `VOLUME_CLASSES` names the label values.
+
     Args:
-        seed_anatomy: decides the organs, their label values 1..`classes` and how tissues look.
+        seed_anatomy: decides the usual size of the organs and how tissues look.
         seed_subject: decides the patient.
+        shape: slices, rows and columns.
+        classes: how many organs are labelled, 1..`classes` in the order of `VOLUME_CLASSES`.
         modality: "ct" or "mr".
+        device: where everything is computed.
     """
     device = torch.device(device)
     slices, height, width = shape
     side = max(height, width)
-    rng = random.Random(seed_anatomy)
-    while True:
-        anatomy = draw_anatomy(rng, "torso")
-        mean = draw_subjects(anatomy, 1, torch.Generator().manual_seed(0), 0.0)
-        look = torch.Generator().manual_seed(rng.getrandbits(60))
-        everywhere = _stack(12, 0.7).points(_PROBE, torch.device("cpu"))
-        stack = mean.indexed(torch.zeros(12, dtype=torch.int64))
-        probe = paint(anatomy, stack, to_anatomy(stack, everywhere))
-        share = _areas(probe, len(anatomy.tissues)).mean(0)
-        skip = {label for region in anatomy.regions if region.optional for label in region.labels}
-        skip.update(anatomy.regions[0].labels)
-        organs = [label for label in range(1, len(share)) if label not in skip and 0.002 < share[label] < 0.2]
-        if len(organs) >= classes:
-            break
-    organs = sorted(organs, key=lambda label: -float(share[label]))[:classes]
-    appearance = random.Random(rng.getrandbits(60))
-    cpu = torch.Generator().manual_seed(seed_subject)
-    subject = draw_subjects(anatomy, 1, cpu, 0.7).indexed(torch.zeros(slices, dtype=torch.int64)).to(device)
-    points = to_anatomy(subject, _stack(slices, 0.7).points(side, device))
-    labels = paint(anatomy, subject, points).view(slices, side, side).long()
-    fields = look if device.type == "cpu" else torch.Generator(device).manual_seed(look.initial_seed())
-    borders = _borders(probe.view(12, _PROBE, _PROBE), len(anatomy.tissues))
-    grid = points.view(slices, 3, side, side)
-    who = torch.zeros(slices, dtype=torch.int64, device=device)
-    own = random.Random(seed_subject)
-    image = None
-    scene = Scene(labels, grid, who, anatomy.tissues, tuple(organs), borders, None, fields, appearance)
+    rng, own = random.Random(seed_anatomy), random.Random(seed_subject)
+    anatomy = draw_anatomy(rng, "abdomen")
+    value_of = {name: value for value, name in enumerate(VOLUME_CLASSES[:classes], 1)}
+    organs = [label for label, name in anatomy.names.items() if name in value_of]
+    who = torch.zeros(slices, dtype=torch.int64)
+    patient = draw_subjects(anatomy, 1, torch.Generator().manual_seed(own.getrandbits(60)), 0.6)
+    patients = patient.indexed(who).to(device)
+    points = to_anatomy(patients, _stack(slices).points(side, device))
+    labels = paint(anatomy, patients, points).view(slices, side, side)
+    scene = Scene(
+        labels.long(),
+        points.view(slices, 3, side, side),
+        who.to(device),
+        anatomy.tissues,
+        tuple(organs),
+        borders=_usual_borders(anatomy),
+        behind=None,
+        generator=torch.Generator(device).manual_seed(seed_anatomy),
+        rng=rng,
+    )
     image = render(scene, modality)[:, 0]
-    image = (image.clamp(min=1e-4) ** math.exp(own.gauss(0, 0.08))).clamp(0, 1)
+    image = image.clamp(min=1e-4) ** math.exp(own.gauss(0, 0.08))
     values = torch.zeros(len(anatomy.tissues), dtype=torch.uint8, device=device)
-    for value, organ in enumerate(organs, 1):
-        values[organ] = value
+    for label in organs:
+        values[label] = value_of[anatomy.names[label]]
     top, left = (side - height) // 2, (side - width) // 2
     crop = (slice(None), slice(top, top + height), slice(left, left + width))
-    return image[crop].contiguous(), values[labels][crop].contiguous()
+    return image[crop].contiguous(), values[labels.long()][crop].contiguous()
 
 
-def _stack(slices: int, reach: float) -> _View:
-    """Upright axial slices of the whole body."""
+def _usual_borders(anatomy: Anatomy) -> dict[int, list[int]]:
+    """What touches what in the undeformed anatomy, hence the same for all its subjects."""
+    mean = draw_subjects(anatomy, 1, torch.Generator(), 0.0).indexed(torch.zeros(12, dtype=torch.int64))
+    points = to_anatomy(mean, _stack(12).points(_PROBE, torch.device("cpu")))
+    return _borders(paint(anatomy, mean, points).view(12, _PROBE, _PROBE), len(anatomy.tissues))
+
+
+def _stack(slices: int) -> View:
+    """Upright axial slices through the whole body."""
     middle = torch.zeros(slices, 3)
-    middle[:, 2] = torch.linspace(-reach, reach, slices)
-    return _View(torch.eye(3), middle, torch.full((slices,), 1.05), torch.zeros(slices))
+    middle[:, 2] = torch.linspace(-0.7, 0.75, slices)
+    return View(torch.eye(3), middle, torch.full((slices,), 1.05), torch.zeros(slices))
