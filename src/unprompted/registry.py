@@ -85,3 +85,6 @@ READERS = Registry(
         "h5": "unprompted.io.h5:H5",
     },
 )
+
+DEFAULT_METHOD = "ofl-sam2"
+DEFAULT_BACKBONE = "builtin"

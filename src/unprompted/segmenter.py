@@ -22,7 +22,7 @@ from unprompted.images import LabelMap, Volume
 from unprompted.intensity import Intensity
 from unprompted.methods.base import Method, Progress
 from unprompted.prediction import Prediction, Provenance
-from unprompted.registry import BACKBONES, METHODS
+from unprompted.registry import BACKBONES, DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
 from unprompted.support import SupportSet
 
 OnFrame = Callable[[int, NDArray[np.integer[Any]], NDArray[np.float32]], bool | None]
@@ -30,7 +30,7 @@ _PACKAGES = ("unprompted", "torch", "transformers", "numpy")
 
 
 def load_backbone(
-    source: str = "builtin", *, input_size: int | None = None, device: str = "auto", dtype: str = "float32"
+    source: str = DEFAULT_BACKBONE, *, input_size: int | None = None, device: str = "auto", dtype: str = "float32"
 ) -> Backbone:
     """A backbone by registry name, hub id, local folder or checkpoint file.
 
@@ -102,8 +102,8 @@ class Segmenter:
         backbone: what `load_backbone` takes, or a loaded backbone.
     """
 
-    method: str | Method = "ofl-sam2"
-    backbone: str | Backbone = "builtin"
+    method: str | Method = DEFAULT_METHOD
+    backbone: str | Backbone = DEFAULT_BACKBONE
 
     def fit(
         self,

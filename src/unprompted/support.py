@@ -94,7 +94,7 @@ class SupportSet:
                 for d in range(depth)
                 if labelled is None or labelled[d]
             )
-        return cls(tuple(examples), classes or _classes_of(cases))
+        return cls(tuple(examples), classes or classes_of(cases))
 
     def adding(self, *examples: Example) -> "SupportSet":
         """A support set that holds the given examples too; one of the same case and slice is replaced."""
@@ -121,7 +121,8 @@ class SupportSet:
         return whole.hexdigest()
 
 
-def _classes_of(cases: Sequence[tuple[Volume, LabelMap]]) -> dict[int, str]:
+def classes_of(cases: Sequence[tuple[Volume, LabelMap]]) -> dict[int, str]:
+    """All classes that are named or found in the labels, by value; ``"label 3"`` where one has no name."""
     names: dict[int, str] = {}
     for _, label_map in cases:
         names.update(label_map.classes)

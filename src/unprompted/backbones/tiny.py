@@ -4,10 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
 from unprompted.backbones.sam2 import Sam2Backbone, load_sam2
 
+_CODES = (
+    "pos_embed",
+    "pos_embed_window",
+    "no_memory_embedding",
+    "no_memory_positional_encoding",
+    "memory_temporal_positional_encoding",
+    "no_object_pointer",
+    "occlusion_spatial_embedding_parameter",
+)
 BUILTIN = Path(__file__).parent / "builtin"
 
 
@@ -76,8 +86,20 @@ class TinyShape:
 
 
 def random_model(shape: TinyShape) -> Any:
-    """A model of the given shape with random weights, from torch's global generator."""
-    return Sam2VideoModel(shape.config())
+    """A model of the given shape with random weights, from torch's global generator.
+
+    Layers start as torch initialises them, at unit gain. transformers' own start (every weight at
+    0.02) is meant for loading over: from it, features of a small model first vanish, then grow until
+    they drown what memory attention adds to them.
+    """
+    model = Sam2VideoModel(shape.config())
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
+            module.reset_parameters()
+    for name, parameter in model.named_parameters():
+        if name.split(".")[-1] in _CODES:
+            nn.init.trunc_normal_(parameter, std=0.02)
+    return model
 
 
 def load_builtin(

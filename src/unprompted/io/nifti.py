@@ -84,6 +84,15 @@ class Nifti:
             partial.write_bytes(content)
 
 
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write an image of one channel as NIfTI, in canonical order; equal images give equal bytes."""
+    image = Nifti1Image(volume.voxels, volume.grid.affine)
+    image.header.set_xyzt_units("mm" if volume.grid.in_mm else "unknown")
+    content = image.to_bytes()
+    with replacing(path) as partial:
+        partial.write_bytes(_gzip(content) if path.name.lower().endswith(".gz") else content)
+
+
 def _load(path: Path) -> Any:
     image = nib.load(path)
     if not isinstance(image, Nifti1Image):

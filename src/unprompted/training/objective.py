@@ -12,6 +12,9 @@ from unprompted.backbones.sam2 import Candidates, Sam2Backbone
 from unprompted.training.losses import hard_dice, hard_iou, mask_loss
 
 _ALL_CANDIDATES_WEIGHT = 0.1  # so that no mask token goes untrained
+_SCALE_WEIGHT = 0.02  # on the squared logarithm of the features' size, which nothing else bounds
+_MATCHING_WEIGHT = 0.5
+_MATCHING_SHARPNESS = 10.0  # factor on cosines before the softmax over support positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +69,9 @@ def episode_loss(
     episodes, frames, classes = batch.masks.shape[:3]
     encoded = backbone.encode(batch.pixels.flatten(0, 1))
     targets = _low_resolution(batch.masks)
-    bank = MemoryBank(
-        tuple(
-            _remember_given(backbone, _frame(encoded, f, frames, classes), batch.masks[:, f].flatten(0, 1))
-            for f in range(batch.supports)
-        )
-    )
+    seen = [_frame(encoded, f, frames, classes) for f in range(batch.supports)]
+    shown = [batch.masks[:, f].flatten(0, 1) for f in range(batch.supports)]
+    bank = MemoryBank(tuple(_remember_given(backbone, f, m) for f, m in zip(seen, shown, strict=True)))
     losses, dices = [], []
     for t, single in enumerate(choices.single_mask):
         frame = batch.supports + t
@@ -80,11 +80,14 @@ def episode_loss(
         target = targets[:, frame].flatten(0, 1)
         prompt = _boxes(batch.masks[:, frame].flatten(0, 1), choices.jitter) if choices.boxed else None
         candidates = backbone.candidates(fused, features, prompt, several=not single)
-        losses.append(_candidate_loss(candidates, target))
+        matching = matching_loss(features, target, seen, shown)
+        losses.append(_candidate_loss(candidates, target) + _MATCHING_WEIGHT * matching)
         decoded = backbone.choose(candidates, candidates.quality.argmax(dim=1))
         dices.append(hard_dice(decoded.logits[:, 0], target).detach())
         bank = bank.remembering(t, backbone.remember(features, decoded.detached()))
-    return torch.stack(losses).mean(), torch.stack(dices).mean()
+    size = torch.stack([f.levels[2].square().mean().sqrt() for f in encoded]).mean()
+    loss = torch.stack(losses).mean() + _SCALE_WEIGHT * size.log().square()
+    return loss, torch.stack(dices).mean()
 
 
 def _low_resolution(masks: Tensor) -> Tensor:
@@ -103,6 +106,31 @@ def _frame(encoded: list[Features], frame: int, frames: int, classes: int) -> Fe
 
 def _remember_given(backbone: Sam2Backbone, features: Features, masks: Tensor) -> MemoryEntry:
     return backbone.remember(features, backbone.adopt(features, masks))
+
+
+def matching_loss(features: Features, target: Tensor, seen: list[Features], shown: list[Tensor]) -> Tensor:
+    """How well the coarsest features alone carry masks from support to query.
+
+    Every query position takes the mask values of support positions, weighted by a softmax over cosine
+    similarity. The path from loss to encoder is short, which is why in-context matching is learned in
+    hundreds of steps rather than thousands.
+
+    Args:
+        features: query frame, ``(N, C, g, g)`` at the coarsest level.
+        target: ``(N, S/4, S/4)`` in 0..1.
+        seen: support frames, likewise.
+        shown: their masks, ``(N, S, S)`` each.
+    """
+    query = F.normalize(features.levels[2].flatten(2), dim=1)  # (N, C, q)
+    keys = torch.cat([F.normalize(s.levels[2].flatten(2), dim=1) for s in seen], dim=2)  # (N, C, s)
+    side = features.levels[2].shape[-1]
+    values = torch.cat(
+        [F.adaptive_avg_pool2d(m.float().unsqueeze(1), side).flatten(1) for m in shown], dim=1
+    )  # (N, s)
+    attention = (_MATCHING_SHARPNESS * query.transpose(1, 2) @ keys).softmax(dim=2)
+    carried = (attention @ values.unsqueeze(2))[..., 0].clamp(1e-4, 1 - 1e-4)
+    wanted = F.adaptive_avg_pool2d(target.unsqueeze(1), side).flatten(1)
+    return F.binary_cross_entropy(carried, wanted)
 
 
 def _candidate_loss(candidates: Candidates, target: Tensor) -> Tensor:

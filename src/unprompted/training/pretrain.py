@@ -42,6 +42,7 @@ class Episodes(Dataset[EpisodeBatch]):
                 "supports": (supports, supports),
                 "queries": recipe.queries,
                 "classes": (classes, classes),
+                "strength": recipe.synth.strength * float(torch.rand(1, generator=draw)),
             }
         )
         made = [episode(settings, seed=first + i) for i in range(stage.batch)]

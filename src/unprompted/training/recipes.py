@@ -28,7 +28,8 @@ class PretrainRecipe:
     Attributes:
         shape: the model; its input size is that of the last stage.
         stages: sizes and steps, in order; the learning rate follows one cosine over all of them.
-        synth: the generator's settings; its size, supports and classes are set step by step.
+        synth: the generator's settings; size, supports and classes are set step by step, and the
+            spread between subjects is drawn evenly from none to `synth.strength`.
         supports: fewest and most support frames of an episode.
         queries: query frames of an episode.
         classes: fewest and most classes of an episode.
@@ -72,7 +73,9 @@ class PretrainRecipe:
 
 RECIPES = {
     "builtin": PretrainRecipe(TinyShape(), (Stage(128, 40_000, 16), Stage(256, 40_000, 16))),
-    "builtin-cpu": PretrainRecipe(TinyShape(), (Stage(128, 2_400, 2), Stage(256, 250, 2)), learning_rate=6e-4),
+    "builtin-cpu": PretrainRecipe(
+        TinyShape(), (Stage(128, 2_400, 2), Stage(256, 250, 2)), learning_rate=5e-4
+    ),
     "test": PretrainRecipe(
         TinyShape(64, widths=(16, 32, 48, 64), blocks=(1, 1, 1, 1), channels=64, memory_layers=1),
         (Stage(64, 12, 2),),

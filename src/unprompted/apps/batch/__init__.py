@@ -1,0 +1,1 @@
+"""A folder in, a folder out: what the command line and the web server both do."""

@@ -1,0 +1,156 @@
+"""What a user chose, as values; reading them costs nothing."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from unprompted.errors import UsageError
+from unprompted.registry import DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
+
+AXIS_WORDS = {"axial": "S", "coronal": "A", "sagittal": "R"}
+AXIS_NAMES = {letter: word for word, letter in AXIS_WORDS.items()}
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What segments, and where it runs.
+
+    Attributes:
+        method: registry name.
+        settings: settings of the method that differ from its defaults.
+        backbone: what `unprompted.load_backbone` takes.
+        input_size: side of the model's input in pixels, None for its own.
+        device: "auto", "cpu", "gpu", "cuda:1", "mps".
+        dtype: "float32" or "bfloat16".
+        seed: decides everything random.
+    """
+
+    method: str = DEFAULT_METHOD
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str = DEFAULT_BACKBONE
+    input_size: int | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SupportChoice:
+    """Which labelled cases to learn from.
+
+    Attributes:
+        folder: of any known layout.
+        labels: class names or label values to segment; empty for all.
+        axis: slice axis "S", "A" or "R"; None takes the axis of largest spacing.
+        shots: use the first cases by name only; None for all.
+        sparse: slices without any label are unlabelled rather than background.
+    """
+
+    folder: Path
+    labels: tuple[str, ...] = ()
+    axis: str | None = None
+    shots: int | None = None
+    sparse: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shots is not None and self.shots < 1:
+            raise UsageError(f"--shots is {self.shots}; at least 1 case is needed")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run over a folder.
+
+    Attributes:
+        queries: folder or file to segment.
+        output: folder of the results.
+        model: what segments.
+        learn_from: labelled cases, or the folder of a fitted task.
+        overwrite: replace results that are there.
+    """
+
+    queries: Path
+    output: Path
+    model: ModelChoice
+    learn_from: SupportChoice | Path
+    overwrite: bool = False
+
+
+class Watcher(Protocol):
+    """Whoever follows a run: a terminal, a web page, nobody."""
+
+    def say(self, topic: str, text: str) -> None:
+        """One line for people, under a topic of one word."""
+        ...
+
+    def progress(self, what: str, done: float, of: float) -> None:
+        """How far one thing is."""
+        ...
+
+
+class Unwatched:
+    """Nobody follows."""
+
+    def say(self, topic: str, text: str) -> None:
+        """Say nothing."""
+
+    def progress(self, what: str, done: float, of: float) -> None:
+        """Show nothing."""
+
+
+def axis_letter(word: str | None) -> str | None:
+    """The slice axis "S", "A" or "R" of a letter or of the words axial, coronal and sagittal.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if word is None:
+        return None
+    letter = AXIS_WORDS.get(word.lower(), word.upper())
+    if letter not in AXIS_NAMES:
+        raise UsageError(f"slice axis {word!r} is unknown; use S (axial), A (coronal) or R (sagittal)")
+    return letter
+
+
+def settings_of_call(pairs: Sequence[str], file: Path | None, method: str) -> dict[str, Any]:
+    """Settings from a TOML file and from ``name=value`` texts, which win.
+
+    The file holds settings at its top, or in a table named after the method.
+
+    Raises:
+        UsageError: the file cannot be read, or a text has no equals sign.
+    """
+    settings: dict[str, Any] = {}
+    if file is not None:
+        try:
+            entries = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--settings {file}: {error}") from error
+        settings |= entries[method] if method in entries else {k: entries[k] for k in entries if k not in METHODS}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set takes name=value, got {pair!r}")
+        settings[name.strip().replace("-", "_")] = value.strip()
+    return settings
+
+
+def chosen_classes(classes: Mapping[int, str], wanted: Sequence[str]) -> dict[int, str]:
+    """The classes of the given names or label values; all where none is given.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if not wanted:
+        return dict(classes)
+    by_name = {name.casefold(): value for value, name in classes.items()}
+    chosen: dict[int, str] = {}
+    for word in wanted:
+        value = by_name.get(word.casefold(), int(word) if word.isdecimal() else -1)
+        if value not in classes:
+            known = ", ".join(f"{v} {name}" for v, name in sorted(classes.items()))
+            raise UsageError(f"no class is called {word!r}; the labels have {known}")
+        chosen[value] = classes[value]
+    return dict(sorted(chosen.items()))
