@@ -15,8 +15,8 @@ class FakeBackbone:
     """S=64, g=4, C=16, M=8: a memory token is 4 key channels and the mask in 2x2 parts of its patch.
 
     Attending averages the masks of all tokens, weighted by how alike patches look and how near they
-    lie; so a frame equal to a remembered one gets that one's mask back. The last four channels of the
-    conditioned features are the mask.
+    lie; so a frame equal to a remembered one gets that one's mask back. Pointers shift all of it a
+    little. The last four channels of the conditioned features are the mask.
     """
 
     name, input_size, channels, memory_width = "fake", SIDE, CHANNELS, WIDTH
@@ -52,8 +52,8 @@ class FakeBackbone:
         nearness = torch.tensor([1 / (1 + back) for back, _ in recall.pointers])
         pointers = torch.stack([p for _, p in recall.pointers])
         seen = (nearness[:, None, None] * pointers).sum(dim=0) / nearness.sum()
-        context = coarse[:, :12] + 0.01 * seen[:, :12, None, None]
-        return torch.cat([context, mask.transpose(1, 2).unflatten(2, (GRID, GRID))], dim=1)
+        mask = mask.transpose(1, 2).unflatten(2, (GRID, GRID)) + 0.1 * seen[:, 12:, None, None].tanh()
+        return torch.cat([coarse[:, :12], mask], dim=1)
 
     def decode(self, fused, features, prompt=None):
         probability = F.pixel_shuffle(fused[:, 12:], 2)  # (K, 1, 8, 8)

@@ -1,13 +1,13 @@
 """The labelled examples a method learns from."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unprompted.errors import EmptySupport, GeometryMismatch
+from unprompted.errors import EmptySupport, GeometryMismatch, UsageError
 from unprompted.images import LabelMap, Volume
 
 
@@ -128,3 +128,22 @@ def classes_of(cases: Sequence[tuple[Volume, LabelMap]]) -> dict[int, str]:
         names.update(label_map.classes)
     values = {int(v) for _, label_map in cases for v in np.unique(label_map.labels)} - {0}
     return {v: names.get(v, f"label {v}") for v in sorted(values | set(names))}
+
+
+def chosen_classes(classes: Mapping[int, str], wanted: Sequence[str]) -> dict[int, str]:
+    """The classes of the given names or label values; all where none is given.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if not wanted:
+        return dict(classes)
+    by_name = {name.casefold(): value for value, name in classes.items()}
+    chosen: dict[int, str] = {}
+    for word in wanted:
+        value = by_name.get(word.casefold(), int(word) if word.isdecimal() else -1)
+        if value not in classes:
+            known = ", ".join(f"{v} {name}" for v, name in sorted(classes.items()))
+            raise UsageError(f"no class is called {word!r}; the labels have {known}")
+        chosen[value] = classes[value]
+    return dict(sorted(chosen.items()))

@@ -1,8 +1,10 @@
 """A fitted task on disk: ``task.json``, ``support.npz`` and ``learned.safetensors``."""
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -10,17 +12,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unprompted.backbones.base import Backbone
-from unprompted.errors import UnreadableFile, WeightsUnavailable
+from unprompted.errors import DataRefused, UnreadableFile, WeightsUnavailable
 from unprompted.intensity import Intensity
 from unprompted.segmenter import FittedSegmenter, load_backbone, make_method, method_name, settings_of
 from unprompted.support import Example, SupportSet
 
 FORMAT = 1
+_KEYS = {
+    "axis", "backbone", "classes", "examples", "input_size", "intensity", "method", "seed", "settings",
+    "support_digest", "weights_sha256",
+}  # fmt: skip
+_DAMAGED = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError,
+    BadZipFile, zlib.error, SafetensorError, DataRefused,
+)  # fmt: skip
 
 
 def save_task(task: FittedSegmenter, folder: Path) -> None:
     """Write a fitted task; the description comes last, so that a folder with one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task.json").unlink(missing_ok=True)  # an older task must not describe half of this one
     arrays: dict[str, Any] = {}
     for i, example in enumerate(task.support.examples):
         arrays[f"image_{i}"], arrays[f"labels_{i}"] = example.image, example.labels
@@ -48,21 +59,32 @@ def save_task(task: FittedSegmenter, folder: Path) -> None:
     part.replace(folder / "task.json")
 
 
+def read_task(folder: Path) -> dict[str, Any]:
+    """The description of a fitted task, as JSON types.
+
+    Raises:
+        UnreadableFile: the folder holds no task.
+    """
+    try:
+        task: dict[str, Any] = json.loads((folder / "task.json").read_text())
+        if task["format"] != FORMAT:
+            raise ValueError(f"its format is {task['format']}, this version reads {FORMAT}")
+        if missing := sorted(_KEYS - task.keys()):
+            raise KeyError(", ".join(missing))
+    except _DAMAGED as error:
+        raise _no_task(folder, error) from error
+    return task
+
+
 def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> FittedSegmenter:
     """Read what `save_task` wrote; raises as `FittedSegmenter.load` says."""
+    task = read_task(folder)
     try:
-        task = json.loads((folder / "task.json").read_text())
-        with np.load(folder / "support.npz", allow_pickle=False) as stored:
-            examples = tuple(
-                Example(stored[f"image_{i}"], stored[f"labels_{i}"], **where)
-                for i, where in enumerate(task["examples"])
-            )
+        support = _read_support(folder, task)
         learned = load_file(folder / "learned.safetensors")
-        classes = {int(value): name for value, name in task["classes"].items()}
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UnreadableFile(
-            f"{folder} holds no fitted task ({error}); make one with `unprompted fit -s SUPPORT -o FOLDER`"
-        ) from error
+        intensity = Intensity.from_dict(task["intensity"])
+    except _DAMAGED as error:
+        raise _no_task(folder, error) from error
     if backbone is None or isinstance(backbone, str):
         source = backbone or task["backbone"]
         backbone = load_backbone(source, input_size=task["input_size"], device=device)
@@ -74,9 +96,27 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
     return FittedSegmenter.prepared(
         make_method(task["method"], task["settings"]),
         backbone,
-        SupportSet(examples, classes),
-        Intensity.from_dict(task["intensity"]),
+        support,
+        intensity,
         task["axis"],
         {name: torch.as_tensor(value) for name, value in learned.items()},
         task["seed"],
+    )
+
+
+def _read_support(folder: Path, task: dict[str, Any]) -> SupportSet:
+    with np.load(folder / "support.npz", allow_pickle=False) as stored:
+        examples = tuple(
+            Example(stored[f"image_{i}"], stored[f"labels_{i}"], **where)
+            for i, where in enumerate(task["examples"])
+        )
+    support = SupportSet(examples, {int(value): name for value, name in task["classes"].items()})
+    if support.digest != task["support_digest"]:
+        raise ValueError("its support is not the one it describes")
+    return support
+
+
+def _no_task(folder: Path, error: Exception) -> UnreadableFile:
+    return UnreadableFile(
+        f"{folder} holds no fitted task ({error}); make one with `unprompted fit -s SUPPORT -o FOLDER`"
     )

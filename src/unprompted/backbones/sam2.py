@@ -247,5 +247,5 @@ def load_sam2(
     Raises:
         WeightsUnavailable: the weights cannot be found, fetched or trusted.
     """
-    model = load_model(source, input_size)
+    model: Any = load_model(source, input_size)
     return Sam2Backbone(model.to(device=device, dtype=getattr(torch, dtype)).eval(), name=source)

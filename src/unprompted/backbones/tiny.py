@@ -1,12 +1,12 @@
 """The built-in backbone: a small SAM2 whose weights ship inside the package."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
+from unprompted.backbones import shipped
 from unprompted.backbones.sam2 import Sam2Backbone, load_sam2
 
 _CODES = (
@@ -18,7 +18,6 @@ _CODES = (
     "no_object_pointer",
     "occlusion_spatial_embedding_parameter",
 )
-BUILTIN = Path(__file__).parent / "builtin"
 
 
 @dataclass(frozen=True)
@@ -116,5 +115,6 @@ def load_builtin(
     Raises:
         WeightsUnavailable: the installation is damaged.
     """
-    loaded = load_sam2(str(BUILTIN), input_size=input_size, device=device, dtype=dtype)
+    shipped.verify()
+    loaded = load_sam2(str(shipped.FOLDER), input_size=input_size, device=device, dtype=dtype)
     return Sam2Backbone(loaded.model, name=source)

@@ -92,10 +92,11 @@ def load_case(files: CaseFiles, classes: dict[int, str] | None = None) -> tuple[
         labels = read_labels(files.labels)
     if classes is not None:
         labels = replace(labels, classes=classes)
-    return volume, labels if files.ignore is None else _without_ignored(labels, files.ignore)
+    return volume, labels if files.ignore is None else without_ignored(labels, files.ignore)
 
 
-def _without_ignored(labels: LabelMap, ignore: int) -> LabelMap:
+def without_ignored(labels: LabelMap, ignore: int) -> LabelMap:
+    """The labels with slices that hold the ignore value marked as unlabelled."""
     ignored = labels.labels == ignore
     labelled = ~ignored.any(axis=(1, 2))
     if labels.labelled is not None:

@@ -1,1 +1,1 @@
-"""Metrics and protocols."""
+"""How good a segmentation is, measured against reference labels."""

@@ -97,9 +97,7 @@ class Method(Protocol):
         """State and memory at the start of one sequence; one case never alters the next."""
         ...
 
-    def step(
-        self, backbone: Backbone, state: Any, features: Features, memory: MemoryBank, at: Place
-    ) -> Step:
+    def step(self, backbone: Backbone, state: Any, features: Features, memory: MemoryBank, at: Place) -> Step:
         """Segment one frame; gives back a new state rather than changing the one it got."""
         ...
 

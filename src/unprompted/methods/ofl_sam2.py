@@ -4,58 +4,20 @@ Paper: OFL-SAM2, arXiv:2512.24861 (no public code). What the paper leaves open f
 LWL (Bhat et al. 2020); `docs/methods/ofl-sam2.md` says which is which.
 """
 
-import random
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from unprompted.backbones.base import Backbone, Decoded, Features, MemoryBank, MemoryEntry
+from unprompted.backbones.base import Backbone, Features, MemoryBank, MemoryEntry
 from unprompted.errors import UsageError
 from unprompted.methods.base import Place, Progress, Step, SupportFrames, confidence_score
 from unprompted.methods.learner import Samples, apply_filters, scaled_inputs, steepest_descent
+from unprompted.methods.ofl_blend import Blend
+from unprompted.methods.ofl_training import Trainer
 from unprompted.methods.support_memory import SupportMemory, cosine, spread
 from unprompted.training.augment import Augmentation
-from unprompted.training.losses import mask_loss
-
-_FUSION_WIDTH = 128
-_FUSION_BIAS = 2.0  # sigmoid(2) = 0.88: training starts near plain SAM2
-
-
-class Blend(nn.Module):
-    """What is learned offline: initial filters, ridge weight, lift and fusion.
-
-    Args:
-        objects: K.
-        channels: C of the features.
-        width: M of the memory tokens.
-        kernel: side of the filters.
-    """
-
-    def __init__(self, objects: int, channels: int, width: int, kernel: int) -> None:
-        super().__init__()
-        self.filters = nn.Parameter(torch.zeros(objects, width, channels, kernel, kernel))
-        self.ridge = nn.Parameter(torch.tensor(0.01))  # LWL's initial value
-        self.lift = nn.Conv2d(width, channels, 1)
-        self.inner = nn.Conv2d(2 * channels, _FUSION_WIDTH, 3, padding=1)
-        self.outer = nn.Conv2d(_FUSION_WIDTH, channels, 3, padding=1)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.constant_(self.outer.bias, _FUSION_BIAS)
-        self.register_buffer("centre", torch.zeros(width))
-        self.register_buffer("spread", torch.ones(width))
-
-    def standardised(self, tokens: Tensor, side: int) -> Tensor:
-        """Memory tokens ``(HW, K, M)`` as targets ``(K, M, g, g)`` with support statistics."""
-        scaled = (tokens.float() - self.centre) / self.spread
-        return scaled.permute(1, 2, 0).unflatten(2, (side, side))
-
-    def fuse(self, attended: Tensor, mapped: Tensor) -> Tensor:
-        """``E_tar = W * E1 + (1 - W) * E2`` with W per pixel and channel, all ``(K, C, g, g)``."""
-        target = self.lift(mapped)
-        weight = self.outer(F.relu(self.inner(torch.cat([attended, target], dim=1)))).sigmoid()
-        return weight * attended + (1 - weight) * target
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +29,28 @@ class Fitted:
 
 
 @dataclass(frozen=True, eq=False)
-class State:
-    """One sequence: its learner, and for every frame the support frames most like it."""
+class Learner:
+    """The online branch of one sequence: what it has seen, and the filters fitted to that."""
 
-    fitted: Fitted
     samples: Samples
     filters: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """One sequence.
+
+    Attributes:
+        fitted: the prepared support.
+        learner: the online branch, None where it is switched off.
+        kept: the last accepted memory entry of each object.
+        wanted: support frames for the memory bank of each frame, ``(T or 1, n, K)``.
+    """
+
+    fitted: Fitted
+    learner: Learner | None
     kept: MemoryEntry
-    wanted: Tensor  # (T or 1, n, K) frame numbers
+    wanted: Tensor
 
 
 @dataclass(frozen=True)
@@ -91,7 +67,6 @@ class OflSam2:
         gamma: least confidence score of a frame that updates the memories [paper: 0.8].
         memory_rate: decay of older samples a frame [LWL: 0.1].
         support_floor: least share of support in the learner's loss [LWL: 0.25].
-        capacity: samples the learner holds [LWL: 32; ours is smaller for the sake of CPUs].
         epochs: passes of offline training over the cases [paper: 40].
         steps_per_epoch: training sequences an epoch [ours; paper: all of the training set].
         learning_rate: of AdamW [paper: 1e-3].
@@ -112,7 +87,6 @@ class OflSam2:
     gamma: float = 0.8
     memory_rate: float = 0.1
     support_floor: float = 0.25
-    capacity: int = 8
     epochs: int = 40
     steps_per_epoch: int = 3
     learning_rate: float = 1e-3
@@ -128,8 +102,8 @@ class OflSam2:
     needs_training: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.retrieved < 1 or self.capacity < self.retrieved + 1:
-            raise UsageError("ofl-sam2: retrieved is at least 1, and capacity larger than retrieved")
+        if self.retrieved < 1:
+            raise UsageError(f"ofl-sam2: retrieved is {self.retrieved}; give at least 1 support frame")
         if not 0 <= self.gamma <= 1:
             raise UsageError(f"ofl-sam2: gamma is {self.gamma}; give a score between 0 and 1")
         if self.retrieval not in ("frame", "sequence", "none"):
@@ -147,7 +121,7 @@ class OflSam2:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             blend = Blend(support.objects, backbone.channels, backbone.memory_width, self.kernel)
-        blend = self._initialised(blend.to(backbone.device), memory)
+        blend = blend.to(backbone.device).start_from(memory)
         Trainer(self, backbone, support, memory, blend).run(seed, progress)
         return {name: value.detach().cpu() for name, value in blend.state_dict().items()}
 
@@ -169,16 +143,16 @@ class OflSam2:
         """Fill both memories with the most similar support and fit the learner to it."""
         memory = fitted.memory
         if self.retrieval == "none":
-            scores = torch.zeros(1, len(memory.frames))
+            first = memory.evenly_spaced(self.retrieved)
         else:
             scores = cosine(pooled, memory.pooled)
-        first = memory.most_similar(scores.max(dim=0).values, self.retrieved)
+            first = memory.most_similar(scores.max(dim=0).values, self.retrieved)
         wanted = first.unsqueeze(0)
         if self.retrieval == "frame":
             wanted = torch.stack([memory.most_similar(row, self.retrieved) for row in scores])
         entries = memory.compose(first)
-        samples, filters = self._learner(fitted, first, entries)
-        return State(fitted, samples, filters, entries[0], wanted), MemoryBank(entries)
+        learner = self._learner(fitted, first, entries) if self.learner else None
+        return State(fitted, learner, entries[0], wanted), MemoryBank(entries)
 
     def step(
         self, backbone: Backbone, state: State, features: Features, memory: MemoryBank, at: Place
@@ -188,9 +162,9 @@ class OflSam2:
             memory = replace(memory, support=state.fitted.memory.compose(state.wanted[at.position]))
         recall = memory.recall(at.position, at.start, at.direction)
         fused = backbone.attend(features, recall, state.kept.pointer.shape[0])
-        inputs = scaled_inputs(features.levels[2], self.kernel)
-        if self.learner:
-            mapped = apply_filters(state.filters, inputs.expand(len(state.filters), 1, -1, -1, -1))[:, 0]
+        inputs = scaled_inputs(features.levels[2][0].float(), self.kernel)
+        if state.learner:
+            mapped = apply_filters(state.learner.filters, inputs)
             fused = self.blended(state.fitted.blend, fused, mapped)
         decoded = backbone.decode(fused, features)
         score = confidence_score(decoded)
@@ -199,66 +173,48 @@ class OflSam2:
             return Step(decoded, score, state, None)
         fresh = backbone.remember(features, decoded)
         entry = _where(kept, fresh, state.kept)
-        state = replace(state, kept=entry)
-        if self.learner:
-            state = self._updated(state, inputs[0], fresh, kept)
-        return Step(decoded, score, state, entry)
+        learner = state.learner
+        if learner:
+            learner = self._updated(state.fitted.blend, learner, inputs, fresh, kept)
+        return Step(decoded, score, replace(state, kept=entry, learner=learner), entry)
 
     def blended(self, blend: Blend, attended: Tensor, mapped: Tensor) -> Tensor:
         """Conditioned features for the decoder, ``(K, C, g, g)``."""
         if self.fusion:
             return blend.fuse(attended, mapped)
-        weight = torch.tensor(_FUSION_BIAS).sigmoid()
-        return weight * attended + (1 - weight) * blend.lift(mapped)
+        return blend.constant_mix(attended, mapped)
 
     def _memory(self, backbone: Backbone, support: SupportFrames) -> SupportMemory:
         shows = support.shows()
-        per_class = (spread(shows[:, k].nonzero()[:, 0].tolist(), self.pool) for k in range(support.objects))
+        per_class = (spread(column.nonzero()[:, 0].tolist(), self.pool) for column in shows.T)
         return SupportMemory.build(backbone, support, sorted({f for frames in per_class for f in frames}))
 
-    def _initialised(self, blend: Blend, memory: SupportMemory) -> Blend:
-        """Support statistics of the targets, and a lift that returns from targets to features."""
-        tokens = torch.stack([e.tokens[:, 0].float() for e in memory.entries.values()])  # (n, HW, M)
-        blend.centre.copy_(tokens.mean(dim=(0, 1)))
-        blend.spread.copy_(tokens.std(dim=(0, 1)).clamp(min=1e-3))
-        targets = ((tokens - blend.centre) / blend.spread).flatten(0, 1)
-        coarse = torch.cat([memory.coarse[f] for f, _ in memory.entries]).float()
-        features = coarse.permute(0, 2, 3, 1).flatten(0, 2)  # (n HW, C)
-        design = torch.cat([targets, torch.ones_like(targets[:, :1])], dim=1)
-        gram = design.T @ design + 1e-3 * len(design) * torch.eye(design.shape[1], device=design.device)
-        solution = torch.linalg.solve(gram, design.T @ features)  # least squares, slightly damped
-        with torch.no_grad():
-            blend.lift.weight.copy_(solution[:-1].T[:, :, None, None])
-            blend.lift.bias.copy_(solution[-1])
-        return blend
-
-    def _learner(
-        self, fitted: Fitted, frames: Tensor, entries: tuple[MemoryEntry, ...]
-    ) -> tuple[Samples, Tensor]:
-        """Samples of the given support frames ``(n, K)`` and filters fitted to them."""
+    def _learner(self, fitted: Fitted, frames: Tensor, entries: tuple[MemoryEntry, ...]) -> Learner:
+        """The online branch fitted to the given support frames ``(n, K)``."""
         memory, blend = fitted.memory, fitted.blend
         side = next(iter(memory.coarse.values())).shape[-1]
         inputs = torch.stack(
             [torch.stack([memory.coarse[int(f)][0].float() for f in column]) for column in frames.T]
         )
         targets = torch.stack([blend.standardised(e.tokens, side) for e in entries], dim=1)
-        samples = Samples.of_support(scaled_inputs(inputs, self.kernel), targets)
-        if not self.learner:
-            return samples, blend.filters
-        return samples, steepest_descent(blend.filters, samples, blend.ridge, self.fit_iterations)
+        samples = Samples.of_support(scaled_inputs(inputs, self.kernel), targets, self.kernel)
+        return Learner(samples, self._refined(blend.filters, samples, blend.ridge, self.fit_iterations))
 
-    def _updated(self, state: State, inputs: Tensor, fresh: MemoryEntry, kept: Tensor) -> State:
-        """The learner after one more frame, for the objects that keep it."""
-        targets = state.fitted.blend.standardised(fresh.tokens, inputs.shape[-1])
-        samples = state.samples.adding(
-            inputs.float(), targets, kept, self.memory_rate, self.support_floor, self.capacity
-        )
+    def _refined(self, filters: Tensor, samples: Samples, ridge: Tensor, iterations: int) -> Tensor:
+        return steepest_descent(filters, *samples.normal_equations(self.support_floor), ridge, iterations)
+
+    def _updated(
+        self, blend: Blend, learner: Learner, inputs: Tensor, fresh: MemoryEntry, kept: Tensor
+    ) -> Learner:
+        """The online branch after one more frame, for the objects that keep it."""
+        targets = blend.standardised(fresh.tokens, inputs.shape[-1])
+        samples = learner.samples.adding(inputs, targets, kept, self.memory_rate)
         chosen = kept.nonzero()[:, 0]
-        filters = state.filters.clone()
-        filters[chosen] = steepest_descent(
-            state.filters[chosen], samples.of(chosen), state.fitted.blend.ridge, self.update_iterations
+        filters = learner.filters.clone()
+        filters[chosen] = self._refined(
+            learner.filters[chosen], samples.of(chosen), blend.ridge, self.update_iterations
         )
-        return replace(state, samples=samples, filters=filters)
+        return Learner(samples, filters)
 
 
 def _where(kept: Tensor, fresh: MemoryEntry, previous: MemoryEntry) -> MemoryEntry:
@@ -267,117 +223,3 @@ def _where(kept: Tensor, fresh: MemoryEntry, previous: MemoryEntry) -> MemoryEnt
         torch.where(kept[None, :, None], fresh.tokens, previous.tokens),
         torch.where(kept[:, None], fresh.pointer, previous.pointer),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Trainer:
-    """Offline training: some labelled frames play query, frames of other cases play support."""
-
-    method: OflSam2
-    backbone: Backbone
-    support: SupportFrames
-    memory: SupportMemory
-    blend: Blend
-
-    def run(self, seed: int, progress: Progress) -> None:
-        """Train the blend in place; the learning rate falls along one cosine."""
-        method = self.method
-        total = method.epochs * method.steps_per_epoch
-        optimiser = torch.optim.AdamW(self.blend.parameters(), lr=method.learning_rate, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, total))
-        source = random.Random(seed)
-        for step in range(total):
-            optimiser.zero_grad(set_to_none=True)
-            self.sequence_loss(source).backward()
-            nn.utils.clip_grad_norm_(self.blend.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            progress("training", step + 1, total)
-
-    def sequence_loss(self, source: random.Random) -> Tensor:
-        """Loss of one random query sequence, predicted frame after frame."""
-        frames = self._query(source)
-        objects = self._objects(frames, source)
-        chosen = self._chosen_support(frames, objects, source)
-        pixels, labels = self.method.augmentation.draw(
-            self.support.pixels[frames], self.support.labels[frames], source.getrandbits(32)
-        )
-        with torch.no_grad():
-            encoded = self.backbone.encode(pixels.to(self.backbone.device))
-        entries = tuple(
-            MemoryEntry.across_objects(self.memory.entries[int(f), k] for f, k in zip(row, objects, strict=True))
-            for row in chosen
-        )
-        filters = self._fitted_filters(chosen, entries, objects)
-        bank, losses = MemoryBank(entries), []
-        for t, features in enumerate(encoded):
-            masks = torch.stack([labels[t] == k + 1 for k in objects]).to(self.backbone.device)
-            decoded, loss = self._frame_loss(features, bank.recall(t, 0, 1), filters, masks)
-            losses.append(loss)
-            with torch.no_grad():
-                bank = bank.remembering(t, self.backbone.remember(features, decoded.detached()))
-        return torch.stack(losses).mean()
-
-    def _query(self, source: random.Random) -> list[int]:
-        """Consecutive labelled frames of one case, in either direction."""
-        case = source.choice(sorted(set(self.support.cases)))
-        own = [n for n, c in enumerate(self.support.cases) if c == case]
-        length = min(self.method.sequence, len(own))
-        first = source.randrange(len(own) - length + 1)
-        frames = own[first : first + length]
-        return frames if source.random() < 0.5 else frames[::-1]
-
-    def _objects(self, frames: list[int], source: random.Random) -> list[int]:
-        """Classes to train on: those the query shows first, others fill up to the limit."""
-        shown = torch.stack([self.support.masks(f).flatten(1).any(dim=1) for f in frames]).any(dim=0)
-        order = sorted(range(self.support.objects), key=lambda k: (not bool(shown[k]), source.random()))
-        return sorted(order[: self.method.train_classes])
-
-    def _chosen_support(self, frames: list[int], objects: list[int], source: random.Random) -> Tensor:
-        """Support frames ``(n, K)``: similar ones of other cases, or else other frames of the case."""
-        held = self.memory.frames
-        query = self.memory.pooled[[held.index(f) for f in frames if f in held] or [0]]
-        scores = cosine(query, self.memory.pooled).max(dim=0).values
-        noise = torch.tensor([source.gauss(0, 0.1) for _ in held], device=scores.device)
-        columns = []
-        for k in objects:
-            others = [self.support.cases[f] != self.support.cases[frames[0]] for f in held]
-            apart = [f not in frames for f in held]
-            shows = self.memory.shows[:, k].tolist()
-            allowed = next(
-                keep
-                for rule in (others, apart, [True] * len(held))
-                if any(keep := [a and s for a, s in zip(rule, shows, strict=True)])
-            )
-            left_out = torch.tensor([not a for a in allowed], device=scores.device)
-            ranked = (scores + noise).masked_fill(left_out, -torch.inf)
-            columns.append(self.memory.most_similar(ranked, self.method.retrieved, [k]))
-        return torch.cat(columns, dim=1)
-
-    def _fitted_filters(self, chosen: Tensor, entries: tuple[MemoryEntry, ...], objects: list[int]) -> Tensor:
-        """Filters of the chosen objects after the first fit, differentiable in all that is learned."""
-        inputs = torch.stack(
-            [torch.stack([self.memory.coarse[int(f)][0].float() for f in column]) for column in chosen.T]
-        )
-        targets = torch.stack([self.blend.standardised(e.tokens, inputs.shape[-1]) for e in entries], dim=1)
-        samples = Samples.of_support(scaled_inputs(inputs, self.method.kernel), targets)
-        return steepest_descent(
-            self.blend.filters[objects], samples, self.blend.ridge, self.method.fit_iterations
-        )
-
-    def _frame_loss(
-        self, features: Features, recall: object, filters: Tensor, masks: Tensor
-    ) -> tuple[Decoded, Tensor]:
-        """Mask loss, presence, and the learner's distance from the true memory features."""
-        with torch.no_grad():
-            attended = self.backbone.attend(features, recall, len(masks))
-            truth = self.backbone.remember(features, self.backbone.adopt(features, masks))
-        inputs = scaled_inputs(features.levels[2].float(), self.method.kernel)
-        mapped = apply_filters(filters, inputs.expand(len(filters), 1, -1, -1, -1))[:, 0]
-        decoded = self.backbone.decode(self.method.blended(self.blend, attended, mapped), features)
-        target = F.avg_pool2d(masks[:, None].float(), 4)
-        wanted = self.blend.standardised(truth.tokens, mapped.shape[-1])
-        shown = masks.flatten(1).any(dim=1, keepdim=True).float()
-        presence = F.binary_cross_entropy_with_logits(decoded.presence.float(), shown)
-        loss = mask_loss(decoded.raw.float(), target).mean() + 0.5 * presence
-        return decoded, loss + 0.1 * F.mse_loss(mapped, wanted)

@@ -41,7 +41,9 @@ class Sam2Mask:
     ) -> tuple[MemoryEntry, ...]:
         """Conditioning entries, composed over the classes."""
         shows = support.shows()
-        per_class = [spread(shows[:, k].nonzero()[:, 0].tolist(), self.supports) for k in range(shows.shape[1])]
+        per_class = [
+            spread(shows[:, k].nonzero()[:, 0].tolist(), self.supports) for k in range(shows.shape[1])
+        ]
         held = sorted({frame for frames in per_class for frame in frames})
         memory = SupportMemory.build(backbone, support, held)
         count = max(len(frames) for frames in per_class)
@@ -52,15 +54,11 @@ class Sam2Mask:
         """The first frame: one forward sweep."""
         return 0
 
-    def begin(
-        self, fitted: tuple[MemoryEntry, ...], pooled: Tensor, start: int
-    ) -> tuple[int, MemoryBank]:
+    def begin(self, fitted: tuple[MemoryEntry, ...], pooled: Tensor, start: int) -> tuple[int, MemoryBank]:
         """The number of objects, and a bank that holds the support."""
         return fitted[0].pointer.shape[0], MemoryBank(fitted)
 
-    def step(
-        self, backbone: Backbone, state: int, features: Features, memory: MemoryBank, at: Place
-    ) -> Step:
+    def step(self, backbone: Backbone, state: int, features: Features, memory: MemoryBank, at: Place) -> Step:
         """Attend, decode, remember."""
         recall = memory.recall(at.position, at.start, at.direction)
         decoded = backbone.decode(backbone.attend(features, recall, state), features)

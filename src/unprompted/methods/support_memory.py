@@ -79,10 +79,19 @@ class SupportMemory:
             columns.append(torch.tensor([self.frames[int(i)] for i in chosen]))
         return torch.stack(columns, dim=1)
 
+    def evenly_spaced(self, count: int) -> Tensor:
+        """For each object frames evenly spaced over those that show it: numbers ``(count, objects)``.
 
-def _encoded(
-    backbone: Backbone, support: SupportFrames, frames: list[int]
-) -> Iterator[tuple[int, Features]]:
+        Where fewer frames show it, they are repeated.
+        """
+        columns = []
+        for shown in self.shows.T.tolist():
+            chosen = spread([f for f, s in zip(self.frames, shown, strict=True) if s], count)
+            columns.append(torch.tensor([chosen[i % len(chosen)] for i in range(count)]))
+        return torch.stack(columns, dim=1)
+
+
+def _encoded(backbone: Backbone, support: SupportFrames, frames: list[int]) -> Iterator[tuple[int, Features]]:
     for i in range(0, len(frames), _CHUNK):
         chunk = frames[i : i + _CHUNK]
         yield from zip(chunk, backbone.encode(support.pixels[chunk].to(backbone.device)), strict=True)

@@ -24,7 +24,7 @@ def pixel_bce(logits: Tensor, target: Tensor) -> Tensor:
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy plus soft Dice of ``(..., h, w)``; Dice counts only where the object is present."""
-    present = (target.flatten(-2).amax(dim=-1) > 0.5).to(logits.dtype)
+    present = (target.flatten(-2).amax(dim=-1) > 0).to(logits.dtype)
     return pixel_bce(logits, target) + present * soft_dice_loss(logits, target)
 
 

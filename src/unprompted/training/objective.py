@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from unprompted.backbones.base import Features, MemoryBank, MemoryEntry, Prompt
 from unprompted.backbones.sam2 import Candidates, Sam2Backbone
 from unprompted.training.losses import hard_dice, hard_iou, mask_loss
 
-_ALL_CANDIDATES_WEIGHT = 0.1  # so that no mask token goes untrained
+_BEST_SHARE = 0.5  # of the mask loss on the best candidate; the rest trains all candidates alike
+_PROBE_WEIGHT = 0.5
 _SCALE_WEIGHT = 0.02  # on the squared logarithm of the features' size, which nothing else bounds
 _MATCHING_WEIGHT = 0.5
 _MATCHING_SHARPNESS = 10.0  # factor on cosines before the softmax over support positions
@@ -59,12 +60,19 @@ class ObjectiveChoices:
 
 
 def episode_loss(
-    backbone: Sam2Backbone, batch: EpisodeBatch, choices: ObjectiveChoices
+    backbone: Sam2Backbone, batch: EpisodeBatch, choices: ObjectiveChoices, probe: nn.Module | None = None
 ) -> tuple[Tensor, Tensor]:
     """Loss and mean Dice (of the mask inference would pick) over the query frames of a batch.
 
     Query frames are predicted one after another with the model's own predictions as memory; their
     masks are detached, the memory encoder is trained through them.
+
+    Args:
+        backbone: the model in training.
+        batch: episodes.
+        choices: what is drawn at random.
+        probe: maps attended features ``(N, C, g, g)`` to mask logits ``(N, 1, g, g)``; a short path
+            from the loss to memory attention, thrown away after pretraining.
     """
     episodes, frames, classes = batch.masks.shape[:3]
     encoded = backbone.encode(batch.pixels.flatten(0, 1))
@@ -82,6 +90,8 @@ def episode_loss(
         candidates = backbone.candidates(fused, features, prompt, several=not single)
         matching = matching_loss(features, target, seen, shown)
         losses.append(_candidate_loss(candidates, target) + _MATCHING_WEIGHT * matching)
+        if probe is not None:
+            losses[-1] = losses[-1] + _PROBE_WEIGHT * _probe_loss(probe(fused), target)
         decoded = backbone.choose(candidates, candidates.quality.argmax(dim=1))
         dices.append(hard_dice(decoded.logits[:, 0], target).detach())
         bank = bank.remembering(t, backbone.remember(features, decoded.detached()))
@@ -133,16 +143,21 @@ def matching_loss(features: Features, target: Tensor, seen: list[Features], show
     return F.binary_cross_entropy(carried, wanted)
 
 
+def _probe_loss(logits: Tensor, target: Tensor) -> Tensor:
+    coarse = F.adaptive_avg_pool2d(target.unsqueeze(1), logits.shape[-1])[:, 0]
+    return mask_loss(logits[:, 0], coarse).mean()
+
+
 def _candidate_loss(candidates: Candidates, target: Tensor) -> Tensor:
-    """Best candidate's mask loss, a little of all, predicted IoU and presence."""
+    """Mask loss of the best candidate and of all, predicted IoU and presence."""
     wanted = target.unsqueeze(1).expand_as(candidates.logits)
     masks = mask_loss(candidates.logits, wanted)
     overlap = hard_iou(candidates.logits.detach(), wanted)
-    present = (target.flatten(1).amax(dim=1, keepdim=True) > 0.5).to(target.dtype)
+    present = (target.flatten(1).amax(dim=1, keepdim=True) > 0).to(target.dtype)
     quality = F.smooth_l1_loss(candidates.quality, overlap, beta=0.1)
     presence = F.binary_cross_entropy_with_logits(candidates.presence, present)
     best = masks.min(dim=1).values.mean()
-    return best + _ALL_CANDIDATES_WEIGHT * masks.mean() + quality + 0.5 * presence
+    return _BEST_SHARE * best + (1 - _BEST_SHARE) * masks.mean() + quality + 0.5 * presence
 
 
 def _boxes(masks: Tensor, jitter: Tensor) -> Prompt:

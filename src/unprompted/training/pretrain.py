@@ -99,6 +99,7 @@ class _State:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device = recipe, device
         self.weights = {k: v.to(device) for k, v in random_model(recipe.shape).state_dict().items()}
+        self.probe = torch.nn.Conv2d(recipe.shape.channels, 1, 1).to(device)
         self.step, self.elapsed_s = 0, 0.0
         self.place(recipe.stage_at(0).size)
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
@@ -109,7 +110,7 @@ class _State:
         self.model = random_model(shape).to(self.device)
         self.model.load_state_dict(self.weights)
         self.model.train()
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        matrices = [p for p in (*self.model.parameters(), *self.probe.parameters()) if p.ndim > 1]
         rest = [p for p in self.model.parameters() if p.ndim <= 1]
         groups = [
             {"params": matrices, "weight_decay": self.recipe.weight_decay},
@@ -132,6 +133,7 @@ class _State:
             "elapsed_s": self.elapsed_s,
             "size": self.size,
             "model": self.model.state_dict(),
+            "probe": self.probe.state_dict(),
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
         }
@@ -148,6 +150,7 @@ def _load(path: Path, recipe: PretrainRecipe, device: str) -> _State:
     content = torch.load(path, map_location=device, weights_only=True)
     state = _State(recipe, device)
     state.weights = content["model"]
+    state.probe.load_state_dict(content["probe"])
     state.place(content["size"])
     state.optimiser.load_state_dict(content["optimiser"])
     state.average, state.step, state.elapsed_s = content["average"], content["step"], content["elapsed_s"]
@@ -190,7 +193,7 @@ def _run(state: _State, recipe: PretrainRecipe, steps: range, device: str, worke
         choices = ObjectiveChoices.draw(
             step, recipe.queries, objects, recipe.single_mask_share, recipe.box_share
         )
-        loss, dice = episode_loss(backbone, batch, choices)
+        loss, dice = episode_loss(backbone, batch, choices, state.probe)
         rate = _update(state, recipe, step, loss)
         losses.append(loss.detach())
         dices.append(dice)
@@ -222,7 +225,7 @@ def _update(state: _State, recipe: PretrainRecipe, step: int, loss: Tensor) -> f
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.gradient_clip)
     state.optimiser.step()
     decay = min(recipe.ema, (step + 1) / (step + 10))  # the average starts from the weights, not from noise

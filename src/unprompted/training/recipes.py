@@ -74,7 +74,10 @@ class PretrainRecipe:
 RECIPES = {
     "builtin": PretrainRecipe(TinyShape(), (Stage(128, 40_000, 16), Stage(256, 40_000, 16))),
     "builtin-cpu": PretrainRecipe(
-        TinyShape(), (Stage(128, 2_400, 2), Stage(256, 250, 2)), learning_rate=5e-4
+        TinyShape(),
+        (Stage(128, 1_900, 3), Stage(256, 130, 3)),
+        synth=SynthSettings(smallest=0.02),  # at 128 px smaller classes are a pixel or two of the loss
+        queries=3,
     ),
     "test": PretrainRecipe(
         TinyShape(64, widths=(16, 32, 48, 64), blocks=(1, 1, 1, 1), channels=64, memory_layers=1),

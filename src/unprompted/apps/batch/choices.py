@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from unprompted.errors import UsageError
-from unprompted.registry import DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
+from unprompted.registry import DEFAULT_METHOD, METHODS
 
 AXIS_WORDS = {"axial": "S", "coronal": "A", "sagittal": "R"}
 AXIS_NAMES = {letter: word for word, letter in AXIS_WORDS.items()}
@@ -20,7 +20,7 @@ class ModelChoice:
     Attributes:
         method: registry name.
         settings: settings of the method that differ from its defaults.
-        backbone: what `unprompted.load_backbone` takes.
+        backbone: what `unprompted.load_backbone` takes; None takes the task's own, or the default.
         input_size: side of the model's input in pixels, None for its own.
         device: "auto", "cpu", "gpu", "cuda:1", "mps".
         dtype: "float32" or "bfloat16".
@@ -29,7 +29,7 @@ class ModelChoice:
 
     method: str = DEFAULT_METHOD
     settings: Mapping[str, Any] = field(default_factory=dict)
-    backbone: str = DEFAULT_BACKBONE
+    backbone: str | None = None
     input_size: int | None = None
     device: str = "auto"
     dtype: str = "float32"
@@ -128,29 +128,12 @@ def settings_of_call(pairs: Sequence[str], file: Path | None, method: str) -> di
             entries = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"--settings {file}: {error}") from error
-        settings |= entries[method] if method in entries else {k: entries[k] for k in entries if k not in METHODS}
+        settings |= (
+            entries[method] if method in entries else {k: entries[k] for k in entries if k not in METHODS}
+        )
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise UsageError(f"--set takes name=value, got {pair!r}")
         settings[name.strip().replace("-", "_")] = value.strip()
     return settings
-
-
-def chosen_classes(classes: Mapping[int, str], wanted: Sequence[str]) -> dict[int, str]:
-    """The classes of the given names or label values; all where none is given.
-
-    Raises:
-        UsageError: there is no such class.
-    """
-    if not wanted:
-        return dict(classes)
-    by_name = {name.casefold(): value for value, name in classes.items()}
-    chosen: dict[int, str] = {}
-    for word in wanted:
-        value = by_name.get(word.casefold(), int(word) if word.isdecimal() else -1)
-        if value not in classes:
-            known = ", ".join(f"{v} {name}" for v, name in sorted(classes.items()))
-            raise UsageError(f"no class is called {word!r}; the labels have {known}")
-        chosen[value] = classes[value]
-    return dict(sorted(chosen.items()))

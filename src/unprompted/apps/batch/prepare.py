@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unprompted.apps.batch.choices import AXIS_NAMES, SupportChoice, Watcher, chosen_classes
+from unprompted.apps.batch.choices import AXIS_NAMES, SupportChoice, Watcher
 from unprompted.datasets.base import CaseFiles, FolderLayout
 from unprompted.datasets.folder import load_case, recognise
 from unprompted.datasets.pairing import listed
 from unprompted.errors import DataRefused, UsageError
 from unprompted.images import LabelMap, Volume
 from unprompted.intensity import Intensity
-from unprompted.support import SupportSet, classes_of
+from unprompted.support import SupportSet, chosen_classes, classes_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +100,6 @@ def _labelled_case(files: CaseFiles, classes: dict[int, str] | None) -> tuple[Vo
     volume, labels = load_case(files, classes)
     if labels is None:
         raise DataRefused(f"{files.name}: the case has no labels")
-    if not volume.grid.same_space(labels.grid):
-        SupportSet.from_cases([(volume, labels)], {1: ""})  # raises with the grids in its message
     return volume, labels
 
 

@@ -1,0 +1,77 @@
+"""What a run would do, for ``--dry-run``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unprompted.apps.batch.choices import Job, SupportChoice, Watcher
+from unprompted.apps.batch.prepare import choose_queries, describe, read_support
+from unprompted.datasets.base import CaseFiles
+from unprompted.datasets.folder import recognise
+from unprompted.datasets.pairing import listed
+from unprompted.errors import UsageError
+from unprompted.intensity import Intensity
+from unprompted.io.base import result_path
+from unprompted.registry import DEFAULT_BACKBONE
+
+
+def plan(job: Job, watch: Watcher) -> None:
+    """Say what `segment_folder` would do; no model is loaded, nothing is written.
+
+    Raises:
+        UnpromptedError: as `segment_folder` says, as far as it can be known without the model.
+    """
+    refuse_output(job)
+    source = job.learn_from
+    queries = (
+        _say_support(source, job, watch)
+        if isinstance(source, SupportChoice)
+        else _say_task(source, job, watch)
+    )
+    targets = [result_path(job.output, case.name, case.image) for case in queries]
+    there = [target.name for target in targets if target.exists()]
+    watch.say("cases", f"{len(queries)}: {listed([case.name for case in queries])}")
+    watch.say("output", f"{job.output}: {listed([target.name for target in targets], 4)}")
+    if there:
+        watch.say("output", f"{len(there)} of these are there already: {listed(there, 4)}")
+    watch.say("dry run", "no model was loaded and nothing was written")
+
+
+def _say_support(choice: SupportChoice, job: Job, watch: Watcher) -> Sequence[CaseFiles]:
+    from unprompted.segmenter import make_method, settings_of
+
+    method = make_method(job.model.method, dict(job.model.settings))
+    learnable = read_support(choice, watch)
+    queries = choose_queries(job.queries, learnable, watch)
+    describe(learnable, watch)
+    settings = ", ".join(f"{k} {v}" for k, v in settings_of(method).items() if not isinstance(v, dict))
+    watch.say("method", f"{job.model.method} ({settings})")
+    size = f"{job.model.input_size} pixels" if job.model.input_size else "its own input size"
+    watch.say("backbone", f"{job.model.backbone or DEFAULT_BACKBONE}, {size}, {job.model.device}")
+    return queries
+
+
+def _say_task(folder: Path, job: Job, watch: Watcher) -> Sequence[CaseFiles]:
+    from unprompted.task import read_task
+
+    description = read_task(folder)
+    watch.say("task", f"{description['method']} on {description['backbone']}")
+    watch.say("classes", ", ".join(f"{value} {name}" for value, name in description["classes"].items()))
+    watch.say("intensity", Intensity.from_dict(description["intensity"]).describe())
+    layout = recognise(job.queries, need_labels=False)
+    watch.say("queries", layout.note)
+    return layout.cases
+
+
+def refuse_output(job: Job) -> None:
+    """Refuse an output that would mix results with what was given.
+
+    Raises:
+        UsageError: it is a file, or a folder of the input.
+    """
+    output = job.output.resolve()
+    if job.output.exists() and not job.output.is_dir():
+        raise UsageError(f"{job.output} is a file; the output is a folder")
+    given = [job.queries.resolve(), job.queries.resolve() / "images", job.queries.resolve() / "imagesTr"]
+    source = job.learn_from.folder if isinstance(job.learn_from, SupportChoice) else job.learn_from
+    if output in [*given, source.resolve()]:
+        raise UsageError(f"{job.output} is an input folder too; results go to a folder of their own")

@@ -1,0 +1,132 @@
+"""A model that is loaded, with the support it learns from: from labelled cases, or from a fitted task."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unprompted import __version__
+from unprompted.apps.batch.choices import ModelChoice, SupportChoice, Watcher
+from unprompted.apps.batch.prepare import Learnable, describe, read_support
+from unprompted.datasets.pairing import listed
+from unprompted.errors import UsageError
+from unprompted.io.atomic import replacing
+from unprompted.registry import DEFAULT_BACKBONE
+
+if TYPE_CHECKING:
+    from unprompted.backbones.base import Backbone
+    from unprompted.methods.base import Method
+    from unprompted.segmenter import FittedSegmenter
+
+# The façade imports torch, which takes seconds: every function here imports it when it is called.
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A model that is loaded, and what it will be or was fitted on."""
+
+    method: "Method"
+    backbone: "Backbone"
+    learnable: Learnable
+    model: ModelChoice
+    task: "FittedSegmenter | None" = None
+
+    def configuration(self) -> dict[str, Any]:
+        """Everything that decides the masks, the images aside; no path."""
+        from unprompted.segmenter import method_name, settings_of
+
+        support, name = self.learnable.support, self.backbone.name
+        return {
+            "unprompted": __version__,
+            "method": method_name(self.method),
+            "settings": settings_of(self.method),
+            "backbone": Path(name).name if Path(name).exists() else name,
+            "weights_sha256": self.backbone.digest,
+            "input_size": self.backbone.input_size,
+            "dtype": self.model.dtype,
+            "seed": self.model.seed if self.task is None else self.task.seed,
+            "support_digest": support.digest,
+            "support_cases": list(support.cases),
+            "classes": {str(value): name for value, name in support.classes.items()},
+            "axis": self.learnable.axis,
+            "intensity": self.learnable.intensity.as_dict(),
+        }
+
+    def fitted(self, watch: Watcher) -> "FittedSegmenter":
+        """The task, fitted now where it is not yet."""
+        if self.task is not None:
+            return self.task
+        from unprompted.segmenter import Segmenter
+
+        segmenter = Segmenter(self.method, self.backbone)
+        learn = self.learnable
+        return segmenter.fit(learn.support, axis=learn.axis, seed=self.model.seed, progress=watch.progress)
+
+
+def fit_folder(
+    choice: SupportChoice, model: ModelChoice, output: Path, overwrite: bool, watch: Watcher
+) -> None:
+    """Fit on a folder of labelled cases and save the task.
+
+    Raises:
+        UsageError: the output folder holds something.
+        UnpromptedError: as `segment_folder` says.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if not (output / "task.json").is_file():
+            raise UsageError(f"{output} exists and holds no fitted task; choose another folder")
+        if not overwrite:
+            raise UsageError(f"{output} holds a fitted task; use --overwrite or another folder")
+    learnable = read_support(choice, watch)
+    describe(learnable, watch)
+    task = load_model(learnable, model, watch).fitted(watch)
+    with replacing(output) as partial:
+        task.save(partial)
+
+
+def load_model(learnable: Learnable, model: ModelChoice, watch: Watcher) -> Ready:
+    """The chosen method and backbone, not fitted yet.
+
+    Raises:
+        UsageError: the method, one of its settings or the device does not exist.
+        WeightsUnavailable: the weights are missing or not what they should be.
+    """
+    from unprompted.segmenter import load_backbone, make_method
+
+    method = make_method(model.method, dict(model.settings))
+    backbone = load_backbone(
+        model.backbone or DEFAULT_BACKBONE,
+        input_size=model.input_size,
+        device=model.device,
+        dtype=model.dtype,
+    )
+    watch.say("method", f"{model.method} on {_named(backbone)}")
+    return Ready(method, backbone, learnable, model)
+
+
+def load_task(folder: Path, model: ModelChoice, watch: Watcher) -> Ready:
+    """A fitted task with its backbone.
+
+    Raises:
+        UnreadableFile: the folder holds no task.
+        WeightsUnavailable: the weights are missing, or not those the task was fitted with.
+    """
+    from unprompted.segmenter import FittedSegmenter, load_backbone, method_name
+    from unprompted.task import read_task
+
+    description = read_task(folder)
+    backbone = load_backbone(
+        model.backbone or description["backbone"],
+        input_size=description["input_size"],
+        device=model.device,
+        dtype=model.dtype,
+    )
+    task = FittedSegmenter.load(folder, backbone)
+    watch.say(
+        "task", f"{method_name(task.method)} on {_named(backbone)}, fitted on {listed(task.support.cases)}"
+    )
+    learnable = Learnable(task.support, task.axis, task.intensity)
+    return Ready(task.method, backbone, learnable, model, task)
+
+
+def _named(backbone: "Backbone") -> str:
+    return f"{backbone.name}, {backbone.input_size} pixels, {backbone.device}"

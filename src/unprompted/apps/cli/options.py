@@ -1,0 +1,138 @@
+"""The options that several commands share: one word, one meaning, one help text."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from unprompted.registry import DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
+
+EXIT_CODES = (
+    "Exit codes: 0 all good, 1 failure, 2 wrong call, 3 input data refused, 4 some cases failed and the "
+    "others are written, 5 weights missing or damaged, 130 interrupted (run the same command again to go on)."
+)
+
+_RUN, _SUPPORT, _MODEL, _SAY = "Run", "Support", "Method and model", "Output on the screen"
+
+Input = Annotated[
+    Path, Option("--input", "-i", help="Images to segment: a folder or a file.", show_default=False)
+]
+Output = Annotated[Path, Option("--output", "-o", help="Folder for the results.", show_default=False)]
+Support = Annotated[
+    Path | None,
+    Option(
+        "--support",
+        "-s",
+        help="Labelled cases: images/ + labels/, nnU-Net or MSD, *_img + *_label, frames/ + masks/.",
+        show_default=False,
+    ),
+]
+Task = Annotated[
+    Path | None,
+    Option("--task", "-t", help="A task of `unprompted fit` instead of a support.", show_default=False),
+]
+Labels = Annotated[
+    list[str] | None,
+    Option(
+        "--labels",
+        help="Only these classes, by name or value: --labels liver spleen.",
+        rich_help_panel=_SUPPORT,
+        show_default=False,
+    ),
+]
+Axis = Annotated[
+    str | None,
+    Option(
+        "--axis",
+        help="Slice axis: S, A, R or axial, coronal, sagittal. Default: that of largest spacing.",
+        rich_help_panel=_SUPPORT,
+        show_default=False,
+    ),
+]
+Shots = Annotated[
+    int | None,
+    Option(
+        "--shots",
+        help="Use the first N labelled cases by name. Default: all.",
+        rich_help_panel=_SUPPORT,
+        show_default=False,
+    ),
+]
+Sparse = Annotated[
+    bool,
+    Option(
+        "--sparse/--no-sparse",
+        help="Slices without any label are unlabelled rather than background.",
+        rich_help_panel=_SUPPORT,
+    ),
+]
+Method = Annotated[
+    str | None,
+    Option(
+        "--method",
+        help=f"One of {', '.join(METHODS)}. Default: {DEFAULT_METHOD}.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A setting of the method; `unprompted info` lists them.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    Path | None,
+    Option(
+        "--settings",
+        help="Settings of the method from a TOML file; --set goes before.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    Option(
+        "--backbone",
+        help=f"A name of `unprompted info`, a hub id, a folder or a .pt file. Default: {DEFAULT_BACKBONE}.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+InputSize = Annotated[
+    int | None,
+    Option(
+        "--input-size",
+        help="Side of the model's input in pixels, 256 to 1024. Default: the model's own.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Dtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.", rich_help_panel=_MODEL)]
+Seed = Annotated[int, Option("--seed", help="Decides everything random.", rich_help_panel=_MODEL)]
+Device = Annotated[
+    str, Option("--device", "-d", help="auto, cpu, gpu, cuda, cuda:1 or mps.", rich_help_panel=_RUN)
+]
+Overwrite = Annotated[
+    bool, Option("--overwrite/--no-overwrite", help="Replace what is there.", rich_help_panel=_RUN)
+]
+DryRun = Annotated[
+    bool, Option("--dry-run", help="Print the plan, load no model, write nothing.", rich_help_panel=_RUN)
+]
+Report = Annotated[
+    Path | None,
+    Option(
+        "--report",
+        help="Write what was done to this JSON file too.",
+        rich_help_panel=_RUN,
+        show_default=False,
+    ),
+]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Errors only.", rich_help_panel=_SAY)]
+Verbose = Annotated[bool, Option("--verbose", "-v", help="Say more.", rich_help_panel=_SAY)]
+Debug = Annotated[bool, Option("--debug", help="Say everything, with tracebacks.", rich_help_panel=_SAY)]
+AsJson = Annotated[bool, Option("--json", help="Print JSON for programs.")]

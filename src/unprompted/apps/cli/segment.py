@@ -1,0 +1,125 @@
+"""``unprompted segment`` and ``unprompted fit``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from unprompted.apps.batch.choices import Job, ModelChoice, SupportChoice, axis_letter, settings_of_call
+from unprompted.apps.cli import options
+from unprompted.apps.cli.render import Screen
+from unprompted.errors import UsageError
+from unprompted.registry import DEFAULT_METHOD
+
+
+def segment(
+    input: options.Input,
+    output: options.Output,
+    support: options.Support = None,
+    task: options.Task = None,
+    labels: options.Labels = None,
+    axis: options.Axis = None,
+    shots: options.Shots = None,
+    sparse: options.Sparse = False,
+    method: options.Method = None,
+    set_: options.Set = None,
+    settings: options.Settings = None,
+    backbone: options.Backbone = None,
+    input_size: options.InputSize = None,
+    dtype: options.Dtype = "float32",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    report: options.Report = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Segment all images of a folder from a few labelled ones."""
+    from unprompted.apps.batch.plan import plan
+    from unprompted.apps.batch.records import write_json
+    from unprompted.apps.batch.run import segment_folder
+
+    fixed = {"--method": method, "--set": set_, "--settings": settings, "--input-size": input_size}
+    learn_from = _source(support, task, fixed, labels, axis, shots, sparse, seed)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device)
+    job = Job(input, output, model, learn_from, overwrite)
+    with Screen(quiet, verbose, debug) as screen:
+        if dry_run:
+            plan(job, screen)
+            return
+        run = segment_folder(job, screen)
+        screen.finished(run.outcomes, run.elapsed_s, run.folder)
+    if report is not None:
+        write_json(report, run.content)
+    run.raise_for_failures()
+
+
+def fit(
+    support: options.Support,
+    output: options.Output,
+    labels: options.Labels = None,
+    axis: options.Axis = None,
+    shots: options.Shots = None,
+    sparse: options.Sparse = False,
+    method: options.Method = None,
+    set_: options.Set = None,
+    settings: options.Settings = None,
+    backbone: options.Backbone = None,
+    input_size: options.InputSize = None,
+    dtype: options.Dtype = "float32",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Learn from labelled cases once, and save the task for `segment -t`."""
+    from unprompted.apps.batch.ready import fit_folder
+
+    if support is None:
+        raise UsageError("fit needs labelled cases; give their folder with -s")
+    choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device)
+    with Screen(quiet, verbose, debug) as screen:
+        fit_folder(choice, model, output, overwrite, screen)
+        screen.say("done", f"task saved; use it with: unprompted segment -t {output} -i IMAGES -o OUT")
+
+
+def _source(
+    support: Path | None,
+    task: Path | None,
+    fixed: Mapping[str, object],
+    labels: list[str] | None,
+    axis: str | None,
+    shots: int | None,
+    sparse: bool,
+    seed: int,
+) -> SupportChoice | Path:
+    """The labelled cases or the fitted task: exactly one of them, and nothing a task has fixed already."""
+    if (support is None) == (task is None):
+        given = "both" if support else "neither"
+        raise UsageError(f"give labelled cases with -s or a fitted task with -t; {given} given")
+    if task is None:
+        assert support is not None
+        return SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
+    own = {"--labels": labels, "--axis": axis, "--shots": shots, "--sparse": sparse, "--seed": seed}
+    said = [option for option, value in (*fixed.items(), *own.items()) if value]
+    if said:
+        raise UsageError(f"a fitted task has its {', '.join(said)} already; leave it out, or fit again")
+    return task
+
+
+def _model(
+    method: str | None,
+    pairs: list[str] | None,
+    settings: Path | None,
+    backbone: str | None,
+    input_size: int | None,
+    dtype: str,
+    seed: int,
+    device: str,
+) -> ModelChoice:
+    name = method or DEFAULT_METHOD
+    chosen = settings_of_call(pairs or (), settings, name)
+    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed)

@@ -1,0 +1,139 @@
+"""Offline training of OFL-SAM2 on the support itself."""
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unprompted.backbones.base import Backbone, Decoded, Features, MemoryBank, MemoryEntry, Recall
+from unprompted.methods.base import Progress, SupportFrames
+from unprompted.methods.learner import Samples, apply_filters, scaled_inputs, steepest_descent
+from unprompted.methods.ofl_blend import Blend
+from unprompted.methods.support_memory import SupportMemory, cosine
+from unprompted.training.losses import mask_loss
+
+if TYPE_CHECKING:
+    from unprompted.methods.ofl_sam2 import OflSam2
+
+_PRESENCE_WEIGHT = 0.5
+_TARGET_WEIGHT = 0.1  # of the learner's distance from the true memory features
+
+
+@dataclass(frozen=True, eq=False)
+class Trainer:
+    """Offline training: some labelled frames play query, frames of other cases play support."""
+
+    method: "OflSam2"
+    backbone: Backbone
+    support: SupportFrames
+    memory: SupportMemory
+    blend: Blend
+
+    def run(self, seed: int, progress: Progress) -> None:
+        """Train the blend in place; the learning rate falls along one cosine."""
+        method = self.method
+        total = method.epochs * method.steps_per_epoch
+        optimiser = torch.optim.AdamW(self.blend.parameters(), lr=method.learning_rate, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, total))
+        source = random.Random(seed)
+        for step in range(total):
+            optimiser.zero_grad(set_to_none=True)
+            self.sequence_loss(source).backward()
+            nn.utils.clip_grad_norm_(self.blend.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            progress("training", step + 1, total)
+
+    def sequence_loss(self, source: random.Random) -> Tensor:
+        """Loss of one random query sequence, predicted frame after frame."""
+        frames = self._query(source)
+        objects = self._objects(frames, source)
+        chosen = self._chosen_support(frames, objects, source)
+        pixels, labels = self.method.augmentation.draw(
+            self.support.pixels[frames], self.support.labels[frames], source.getrandbits(32)
+        )
+        with torch.no_grad():
+            encoded = self.backbone.encode(pixels.to(self.backbone.device))
+        entries = tuple(
+            MemoryEntry.across_objects(
+                self.memory.entries[int(f), k] for f, k in zip(row, objects, strict=True)
+            )
+            for row in chosen
+        )
+        filters = self._fitted_filters(chosen, entries, objects)
+        bank, losses = MemoryBank(entries), []
+        for t, features in enumerate(encoded):
+            masks = torch.stack([labels[t] == k + 1 for k in objects]).to(self.backbone.device)
+            decoded, loss = self._frame_loss(features, bank.recall(t, 0, 1), filters, masks)
+            losses.append(loss)
+            with torch.no_grad():
+                bank = bank.remembering(t, self.backbone.remember(features, decoded.detached()))
+        return torch.stack(losses).mean()
+
+    def _query(self, source: random.Random) -> list[int]:
+        """Consecutive labelled frames of one case, in either direction."""
+        case = source.choice(sorted(set(self.support.cases)))
+        own = [n for n, c in enumerate(self.support.cases) if c == case]
+        length = min(self.method.sequence, len(own))
+        first = source.randrange(len(own) - length + 1)
+        frames = own[first : first + length]
+        return frames if source.random() < 0.5 else frames[::-1]
+
+    def _objects(self, frames: list[int], source: random.Random) -> list[int]:
+        """Classes to train on: those the query shows first, others fill up to the limit."""
+        shown = torch.stack([self.support.masks(f).flatten(1).any(dim=1) for f in frames]).any(dim=0)
+        order = sorted(range(self.support.objects), key=lambda k: (not bool(shown[k]), source.random()))
+        return sorted(order[: self.method.train_classes])
+
+    def _chosen_support(self, frames: list[int], objects: list[int], source: random.Random) -> Tensor:
+        """Support frames ``(n, K)``: similar ones of other cases, or else other frames of the case."""
+        held = self.memory.frames
+        query = self.memory.pooled[[held.index(f) for f in frames if f in held] or [0]]
+        scores = cosine(query, self.memory.pooled).max(dim=0).values
+        noise = torch.tensor([source.gauss(0, 0.1) for _ in held], device=scores.device)
+        columns = []
+        for k in objects:
+            others = [self.support.cases[f] != self.support.cases[frames[0]] for f in held]
+            apart = [f not in frames for f in held]
+            shows = self.memory.shows[:, k].tolist()
+            allowed = next(
+                keep
+                for rule in (others, apart, [True] * len(held))
+                if any(keep := [a and s for a, s in zip(rule, shows, strict=True)])
+            )
+            left_out = torch.tensor([not a for a in allowed], device=scores.device)
+            ranked = (scores + noise).masked_fill(left_out, -torch.inf)
+            columns.append(self.memory.most_similar(ranked, self.method.retrieved, [k]))
+        return torch.cat(columns, dim=1)
+
+    def _fitted_filters(self, chosen: Tensor, entries: tuple[MemoryEntry, ...], objects: list[int]) -> Tensor:
+        """Filters of the chosen objects after the first fit, differentiable in all that is learned."""
+        inputs = torch.stack(
+            [torch.stack([self.memory.coarse[int(f)][0].float() for f in column]) for column in chosen.T]
+        )
+        targets = torch.stack([self.blend.standardised(e.tokens, inputs.shape[-1]) for e in entries], dim=1)
+        kernel = self.method.kernel
+        samples = Samples.of_support(scaled_inputs(inputs, kernel), targets, kernel)
+        gram, cross = samples.normal_equations(self.method.support_floor)
+        start = self.blend.filters[objects]
+        return steepest_descent(start, gram, cross, self.blend.ridge, self.method.fit_iterations)
+
+    def _frame_loss(
+        self, features: Features, recall: Recall, filters: Tensor, masks: Tensor
+    ) -> tuple[Decoded, Tensor]:
+        """Mask loss, presence, and the learner's distance from the true memory features."""
+        with torch.no_grad():
+            attended = self.backbone.attend(features, recall, len(masks))
+            truth = self.backbone.remember(features, self.backbone.adopt(features, masks))
+        inputs = scaled_inputs(features.levels[2][0].float(), self.method.kernel)
+        mapped = apply_filters(filters, inputs)
+        decoded = self.backbone.decode(self.method.blended(self.blend, attended, mapped), features)
+        target = F.avg_pool2d(masks[:, None].float(), 4)
+        wanted = self.blend.standardised(truth.tokens, mapped.shape[-1])
+        shown = masks.flatten(1).any(dim=1, keepdim=True).float()
+        presence = F.binary_cross_entropy_with_logits(decoded.presence.float(), shown)
+        loss = mask_loss(decoded.raw.float(), target).mean() + _PRESENCE_WEIGHT * presence
+        return decoded, loss + _TARGET_WEIGHT * F.mse_loss(mapped, wanted)

@@ -1,0 +1,289 @@
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from builders import make_subject
+from fakes import FakeBackbone
+
+from unprompted.engine.frames import support_frames
+from unprompted.errors import UsageError
+from unprompted.intensity import Intensity
+from unprompted.methods.base import Place
+from unprompted.methods.ofl_blend import Blend
+from unprompted.methods.ofl_sam2 import OflSam2
+from unprompted.methods.ofl_training import Trainer
+from unprompted.methods.support_memory import cosine
+from unprompted.support import SupportSet
+
+QUICK = OflSam2(epochs=2, steps_per_epoch=2, sequence=2)
+
+
+def silent(what, done, of):
+    pass
+
+
+@pytest.fixture(scope="module")
+def support(single_thread):
+    cases = SupportSet.from_cases([make_subject((5, 64, 64), classes=2, seed=seed) for seed in range(2)])
+    return support_frames(cases, Intensity.decide(cases), 64)
+
+
+@pytest.fixture(scope="module")
+def query(single_thread):
+    volume, _ = make_subject((4, 64, 64), classes=2, seed=9)
+    pixels = torch.from_numpy(volume.voxels / 255).unsqueeze(1).expand(-1, 3, -1, -1)
+    return FakeBackbone().encode(pixels)
+
+
+@pytest.fixture(scope="module")
+def learned(support):
+    return QUICK.train(FakeBackbone(), support, 0, silent)
+
+
+def pooled_of(query):
+    return torch.stack([f.pooled for f in query])
+
+
+def first_step(method, support, query, learned, at=0):
+    """The step on one frame of a new sequence that starts there, and the state and bank before it."""
+    backbone = FakeBackbone()
+    fitted = method.prepare(backbone, support, learned)
+    with torch.no_grad():
+        state, bank = method.begin(fitted, pooled_of(query), at)
+        return method.step(backbone, state, query[at], bank, Place(at, at, 1)), state, bank
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gamma": 1.01}, "gamma is 1.01"),
+        ({"gamma": -0.1}, "gamma is -0.1"),
+        ({"retrieved": 0}, "retrieved is 0"),
+        ({"retrieval": "best"}, "use frame, sequence or none"),
+        ({"kernel": 2}, "odd number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(UsageError, match=message):
+        OflSam2(**settings)
+
+
+def test_defaults_are_those_of_the_paper():
+    method = OflSam2()
+    found = (method.retrieved, method.fit_iterations, method.update_iterations, method.gamma)
+    assert found == (2, 10, 5, 0.8)
+    assert (method.epochs, method.learning_rate) == (40, 1e-3)
+
+
+def test_fusion_starts_near_plain_memory_attention():
+    blend = Blend(objects=2, channels=16, width=8, kernel=3)
+    attended, mapped = torch.randn(2, 16, 4, 4), torch.randn(2, 8, 4, 4)
+    weight = 0.880797  # sigmoid(2)
+    expected = weight * attended + (1 - weight) * blend.lift(mapped)
+    torch.testing.assert_close(blend.fuse(attended, mapped), expected)
+
+
+def test_targets_are_standardised_with_support_statistics(support):
+    method = replace(QUICK, epochs=0)
+    learned = method.train(FakeBackbone(), support, 0, silent)
+    fitted = method.prepare(FakeBackbone(), support, learned)
+    targets = torch.cat([fitted.blend.standardised(e.tokens, 4) for e in fitted.memory.entries.values()])
+    assert float(targets.mean(dim=(0, 2, 3)).abs().max()) < 1e-4
+    torch.testing.assert_close(targets.std(dim=(0, 2, 3)), torch.ones(8), atol=1e-3, rtol=0)
+
+
+def test_training_lowers_its_loss(support):
+    def mean_loss(method, learned):
+        backbone = FakeBackbone()
+        fitted = method.prepare(backbone, support, learned)
+        trainer = Trainer(method, backbone, support, fitted.memory, fitted.blend)
+        with torch.no_grad():
+            return sum(float(trainer.sequence_loss(random.Random(seed))) for seed in range(8)) / 8
+
+    method = replace(QUICK, epochs=10, steps_per_epoch=3, learning_rate=1e-2)
+    untrained = replace(method, epochs=0).train(FakeBackbone(), support, 0, silent)
+    trained = method.train(FakeBackbone(), support, 0, silent)
+    assert mean_loss(method, trained) < 0.9 * mean_loss(method, untrained)
+
+
+def test_seeded_training_is_reproducible_to_the_bit(support, learned):
+    torch.manual_seed(99)  # not that anybody should ask the global generator
+    again = QUICK.train(FakeBackbone(), support, 0, silent)
+    assert learned.keys() == again.keys()
+    assert all(torch.equal(learned[name], again[name]) for name in learned)
+
+
+def test_another_seed_trains_another_blend(support, learned):
+    other = QUICK.train(FakeBackbone(), support, 1, silent)
+    assert not torch.equal(learned["filters"], other["filters"])
+
+
+def test_training_leaves_the_random_generator_as_it_was(support):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    QUICK.train(FakeBackbone(), support, 0, silent)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_training_tells_how_far_it_is(support):
+    told = []
+    QUICK.train(FakeBackbone(), support, 0, lambda *step: told.append(step))
+    assert told == [("training", 1, 4), ("training", 2, 4), ("training", 3, 4), ("training", 4, 4)]
+
+
+def test_everything_offline_training_is_meant_to_change_changes(support, learned):
+    untrained = replace(QUICK, epochs=0).train(FakeBackbone(), support, 0, silent)
+    changed = {name for name in learned if not torch.equal(learned[name], untrained[name])}
+    assert changed == {
+        "filters", "ridge", "lift.weight", "lift.bias",
+        "outer.weight", "outer.bias", "inner.weight", "inner.bias",
+    }  # fmt: skip
+
+
+def test_training_supports_a_query_with_other_cases_where_they_show_the_class(support):
+    fitted = QUICK.prepare(FakeBackbone(), support, {})
+    trainer = Trainer(QUICK, FakeBackbone(), support, fitted.memory, fitted.blend)
+    of_the_first_case = [n for n, case in enumerate(support.cases) if case == 0]
+    for seed in range(10):
+        chosen = trainer._chosen_support(of_the_first_case[:2], [0, 1], random.Random(seed))
+        assert all(support.cases[f] == 1 for f in chosen.flatten().tolist())
+
+
+def test_without_the_learner_nothing_is_trained_and_memory_attention_decides(support, query):
+    method = replace(QUICK, learner=False)
+    assert method.train(FakeBackbone(), support, 0, silent) == {}
+    step, state, bank = first_step(method, support, query, {})
+    assert state.learner is None
+    backbone = FakeBackbone()
+    recall = bank.recall(0, 0, 1)
+    if method.retrieval == "frame":
+        memory = method.prepare(backbone, support, {}).memory
+        wanted = memory.most_similar(cosine(query[0].pooled[None], memory.pooled)[0], 2)
+        recall = replace(bank, support=memory.compose(wanted)).recall(0, 0, 1)
+    plain = backbone.decode(backbone.attend(query[0], recall, 2), query[0])
+    assert torch.equal(step.decoded.logits, plain.logits)
+
+
+def test_the_learner_changes_the_masks(support, query, learned):
+    with_it, _, _ = first_step(QUICK, support, query, learned)
+    without, _, _ = first_step(replace(QUICK, learner=False), support, query, learned)
+    assert not torch.allclose(with_it.decoded.raw, without.decoded.raw, atol=1e-3)
+
+
+def test_without_fusion_the_weight_is_the_constant_it_starts_from(support, query, learned):
+    method = replace(QUICK, fusion=False)
+    blend = method.prepare(FakeBackbone(), support, learned).blend
+    attended, mapped = torch.randn(2, 16, 4, 4), torch.randn(2, 8, 4, 4)
+    expected = 0.880797 * attended + 0.119203 * blend.lift(mapped)
+    torch.testing.assert_close(method.blended(blend, attended, mapped), expected)
+    assert not torch.allclose(QUICK.blended(blend, attended, mapped), expected, atol=1e-5)
+
+
+def test_the_learner_is_fitted_to_the_retrieved_support(support, query, learned):
+    _, state, bank = first_step(QUICK, support, query, learned)
+    assert len(bank.support) == 2
+    assert state.learner.samples.support_weight.tolist() == [2, 2]
+    assert state.learner.samples.recent_weight.tolist() == [0, 0]
+    assert not torch.equal(state.learner.filters, learned["filters"])
+
+
+def test_an_accepted_frame_enters_both_memories(support, query, learned):
+    step, before, _ = first_step(replace(QUICK, gamma=0.0), support, query, learned)
+    shown = (step.decoded.logits > 0).flatten(1).any(dim=1)
+    assert shown.all()
+    assert step.entry is not None
+    assert step.state.learner.samples.recent_weight.tolist() == [1, 1]
+    assert not torch.equal(step.state.learner.filters, before.learner.filters)
+    assert before.learner.samples.recent_weight.tolist() == [0, 0]
+
+
+def test_a_frame_below_gamma_changes_nothing(support, query, learned):
+    probe, _, _ = first_step(replace(QUICK, gamma=0.0), support, query, learned)
+    above = min(1.0, float(probe.quality.max()) + 1e-3)
+    step, before, _ = first_step(replace(QUICK, gamma=above), support, query, learned)
+    assert step.entry is None
+    assert step.state is before
+
+
+def test_each_class_is_accepted_on_its_own(support, query, learned):
+    probe, _, _ = first_step(replace(QUICK, gamma=0.0), support, query, learned)
+    low, high = sorted(probe.quality.tolist())
+    weak = int(probe.quality.argmin())
+    between = replace(QUICK, gamma=(low + high) / 2)
+    step, before, _ = first_step(between, support, query, learned)
+    assert low < high
+    was, now = before.learner, step.state.learner
+    assert torch.equal(now.filters[weak], was.filters[weak])
+    assert not torch.equal(now.filters[1 - weak], was.filters[1 - weak])
+    assert now.samples.recent_weight[weak] == 0
+    assert torch.equal(step.entry.tokens[:, weak], before.kept.tokens[:, weak])
+    assert not torch.equal(step.entry.tokens[:, 1 - weak], before.kept.tokens[:, 1 - weak])
+
+
+class NothingSeen(FakeBackbone):
+    """Predicts every object present with full confidence, but nowhere in the frame."""
+
+    def decode(self, fused, features, prompt=None):
+        found = super().decode(fused, features, prompt)
+        nowhere = torch.full_like(found.logits, -1.0)
+        return replace(found, logits=nowhere, quality=torch.ones(2), presence=torch.full((2, 1), 9.0))
+
+
+def test_a_mask_without_area_changes_nothing_however_confident(support, query, learned):
+    backbone = NothingSeen()
+    fitted = QUICK.prepare(backbone, support, learned)
+    state, bank = QUICK.begin(fitted, pooled_of(query), 0)
+    step = QUICK.step(backbone, state, query[0], bank, Place(0, 0, 1))
+    assert float(step.quality.min()) > 0.99
+    assert step.entry is None
+    assert step.state is state
+
+
+def test_without_update_no_frame_is_learned_from(support, query, learned):
+    step, before, _ = first_step(replace(QUICK, gamma=0.0, update=False), support, query, learned)
+    assert step.entry is None
+    assert step.state is before
+
+
+def test_a_sequence_starts_at_the_frame_most_like_the_support(support):
+    method = replace(QUICK, learner=False)
+    fitted = method.prepare(FakeBackbone(), support, {})
+    like = FakeBackbone().encode(support.pixels[3:4])[0].pooled
+    unlike = 0.1 * torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    pooled = torch.cat([unlike[:4], like[None], unlike[4:]])
+    assert method.start(fitted, pooled) == 4
+    assert replace(method, retrieval="none").start(fitted, pooled) == 0
+
+
+def test_without_retrieval_the_query_does_not_choose_the_support(support, query):
+    method = replace(QUICK, learner=False, retrieval="none")
+    fitted = method.prepare(FakeBackbone(), support, {})
+    state, bank = method.begin(fitted, pooled_of(query), 0)
+    assert state.wanted[0].tolist() == [[0, 0], [9, 9]]  # both ends of the ten frames, for both classes
+    _, other = method.begin(fitted, torch.randn(4, 16), 0)
+    assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(bank.support, other.support, strict=True))
+
+
+def test_support_is_retrieved_anew_for_every_frame_or_once_a_sequence(support, query):
+    def wanted(retrieval):
+        method = replace(QUICK, learner=False, retrieval=retrieval)
+        fitted = method.prepare(FakeBackbone(), support, {})
+        return method.begin(fitted, pooled_of(query), 0)[0].wanted
+
+    assert wanted("frame").shape == (4, 2, 2)
+    assert wanted("sequence").shape == wanted("none").shape == (1, 2, 2)
+
+
+def test_retrieval_finds_a_support_frame_that_is_asked_for_again(support):
+    method = replace(QUICK, learner=False)
+    fitted = method.prepare(FakeBackbone(), support, {})
+    again = torch.stack([f.pooled for f in FakeBackbone().encode(support.pixels)])
+    state, _ = method.begin(fitted, again, 0)
+    assert state.wanted[:, 0, 0].tolist() == list(range(10))
+
+
+def test_the_pool_bounds_the_support_frames_held(support):
+    fitted = replace(QUICK, pool=3).prepare(FakeBackbone(), support, {})
+    assert fitted.memory.frames == (0, 4, 9)
