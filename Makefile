@@ -10,9 +10,9 @@ setup: $(READY)
 # The CPU build of torch is a tenth of the size; machines with an NVIDIA GPU take the usual one.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
-	command -v nvidia-smi >/dev/null || $(BIN)/pip install --quiet "torch==$(TORCH)+cpu" 2>/dev/null || true
-	$(BIN)/pip install --quiet "torch==$(TORCH)"
-	$(BIN)/pip install --quiet -e ".[dev]"
+	command -v nvidia-smi >/dev/null || $(BIN)/pip install -qq "torch==$(TORCH)+cpu" 2>/dev/null || true
+	$(BIN)/pip install -qq "torch==$(TORCH)"
+	$(BIN)/pip install -qq -e ".[dev]"
 	touch $@
 
 check: $(READY)
@@ -25,7 +25,7 @@ test: $(READY)
 	$(BIN)/pytest
 
 docs: $(READY)
-	$(BIN)/pip install --quiet -e ".[docs]"
+	$(BIN)/pip install -qq -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 bench: $(READY)

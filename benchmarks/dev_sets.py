@@ -103,7 +103,10 @@ def cell_path(name: str, cell: str, backbone_source: str, digest: str, seed: int
 
 def table() -> str:
     """All results as one Markdown table."""
-    lines = ["| set | cell | weights | Dice | per class | fit s | s per case |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| set | cell | weights | Dice | per class | fit s | s per case |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for path in sorted(RESULTS.glob("*.json")):
         r = json.loads(path.read_text())
         per_class = ", ".join(f"{c} {d:.3f}" for c, d in zip(r["classes"], r["dice_per_class"], strict=True))
@@ -116,7 +119,9 @@ def table() -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sets", nargs="*", choices=[[], *SETS], help="development sets")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--backbone", default="builtin")

@@ -36,7 +36,7 @@ def make_subject(
     labels = np.zeros(shape, np.uint8)
     for d in range(depth):
         for k in range(classes):
-            top = height // 4 + (height // 4) * (k // 2) * 2 // 2 + down + d % 3
+            top = height // 4 + (height // 4) * (k // 2) + down + d % 3
             left = width // 8 + (width * 3 // 8) * (k % 2) + right
             labels[d, top : top + height // 4, left : left + width // 4] = k + 1
     voxels = np.where(labels > 0, 100 + 50.0 * labels, 20.0) + source.normal(0, 4, shape)

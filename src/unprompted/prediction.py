@@ -43,7 +43,8 @@ class Prediction:
     Attributes:
         labels: label map on the query's grid.
         confidence: ``(D, H, W)`` float16 in 0..1, the probability of the label given.
-        quality: ``(D, K)`` float32 in 0..1, predicted IoU times presence, classes by label value.
+        quality: ``(D, K)`` float32 in 0..1, predicted IoU times presence, classes by label value; one
+            row a slice along the slice axis the task was fitted with, upwards.
         provenance: how it was made.
     """
 

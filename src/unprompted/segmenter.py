@@ -30,7 +30,11 @@ _PACKAGES = ("unprompted", "torch", "transformers", "numpy")
 
 
 def load_backbone(
-    source: str = DEFAULT_BACKBONE, *, input_size: int | None = None, device: str = "auto", dtype: str = "float32"
+    source: str = DEFAULT_BACKBONE,
+    *,
+    input_size: int | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
 ) -> Backbone:
     """A backbone by registry name, hub id, local folder or checkpoint file.
 
@@ -133,7 +137,7 @@ class Segmenter:
             support = cases
         else:
             axis = axis or common_axis([volume for volume, _ in cases])
-            sliced = [(v.sliced_along(axis), labels.sliced_along(axis)) for v, labels in cases]
+            sliced = [(v.sliced_along(axis), m if v.axis == "t" else m.sliced_along(axis)) for v, m in cases]
             support = SupportSet.from_cases(sliced, classes)
         intensity = Intensity.decide(support)
         frames = support_frames(support, intensity, backbone.input_size)
@@ -247,7 +251,9 @@ class FittedSegmenter:
         save_task(self, folder)
 
     @classmethod
-    def load(cls, folder: Path, backbone: str | Backbone | None = None, device: str = "auto") -> "FittedSegmenter":
+    def load(
+        cls, folder: Path, backbone: str | Backbone | None = None, device: str = "auto"
+    ) -> "FittedSegmenter":
         """Read a task written by `save`.
 
         Args:
@@ -276,5 +282,3 @@ def settings_of(method: Method) -> dict[str, Any]:
 
     settings: dict[str, Any] = TypeAdapter(type(method)).dump_python(method, mode="json")
     return settings
-
-

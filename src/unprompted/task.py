@@ -105,7 +105,8 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
 
 
 def _read_support(folder: Path, task: dict[str, Any]) -> SupportSet:
-    with np.load(folder / "support.npz", allow_pickle=False) as stored:
+    # Opened here, since numpy leaves a file it cannot read open.
+    with (folder / "support.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
         examples = tuple(
             Example(stored[f"image_{i}"], stored[f"labels_{i}"], **where)
             for i, where in enumerate(task["examples"])

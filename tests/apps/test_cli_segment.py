@@ -133,6 +133,32 @@ def test_overwrite_replaces_them(call, case_folder, fast, finished):
     assert json.loads((finished / "run.json").read_text())["configuration"]["settings"] == {"supports": 2}
 
 
+def test_an_interrupted_overwrite_goes_on_without_being_asked_again(
+    call, case_folder, fast, finished, monkeypatch
+):
+    import unprompted.apps.batch.run as batch
+
+    real = batch.load_case
+    words = segment(case_folder, finished, *fast, "--set", "supports=2")
+    monkeypatch.setattr(batch, "load_case", lambda files: real(files) if files.name == "query-3" else 1 / 0)
+    assert call(*words, "--overwrite").code == 4
+    monkeypatch.undo()
+    ended = call(*words)
+    assert ended.code == 0
+    assert "1 of 2 cases are finished already" in ended.out
+    digests = {
+        json.loads(path.read_text())["configuration_digest"] for path in (finished / "cases").iterdir()
+    }
+    assert len(digests) == 1
+
+
+def test_a_failing_fit_leaves_earlier_results_as_they_are(call, case_folder, fast, finished, monkeypatch):
+    before = {name: (finished / name).read_bytes() for name in listed(finished)}
+    monkeypatch.setattr("unprompted.methods.sam2_mask.Sam2Mask.prepare", lambda *_: 1 / 0)
+    assert call(*segment(case_folder, finished, *fast, "--set", "supports=2", "--overwrite")).code == 1
+    assert {name: (finished / name).read_bytes() for name in listed(finished)} == before
+
+
 def test_a_changed_image_is_not_taken_as_finished(call, case_folder, fast, finished, write_case):
     write_case(case_folder / "queries" / "query-4.nii.gz", None, seed=9)
     ended = call(*segment(case_folder, finished, *fast))

@@ -92,7 +92,10 @@ def test_each_library_is_used_in_its_own_layer():
 
 
 def test_the_package_itself_imports_nothing_but_the_standard_library():
-    assert told(i for i in imports() if not i.importer and not i.for_types_only and i.target.startswith(".")) == []
+    assert (
+        told(i for i in imports() if not i.importer and not i.for_types_only and i.target.startswith("."))
+        == []
+    )
     assert told(i for i, _ in libraries() if not i.importer) == []
 
 
@@ -134,7 +137,9 @@ def test_the_programs_share_nothing_but_the_batch():
 
 def loaded_by(statement):
     code = f"import sys; {statement}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -28,7 +28,7 @@ def test_every_method_names_its_paper_and_whether_it_trains(name):
 
 
 def test_an_unknown_name_is_refused_with_those_known():
-    with pytest.raises(UsageError, match="no method is called 'sam3'; known: .*ofl-sam2.*sam2-mask"):
+    with pytest.raises(UsageError, match=r"no method is called 'sam3'; known: .*ofl-sam2.*sam2-mask"):
         METHODS.load("sam3")
 
 

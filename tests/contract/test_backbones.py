@@ -1,12 +1,9 @@
 """What every backbone promises to methods: shapes, one result per object, and the same one twice."""
 
-
-
-
 import pytest
 import torch
-from fakes import FakeBackbone
 
+from fakes import FakeBackbone
 from unprompted.backbones import shipped
 from unprompted.backbones.base import MemoryBank, Prompt, Recall
 from unprompted.segmenter import load_backbone
@@ -22,7 +19,9 @@ def random_sam2(request):
     return load_backbone(str(request.getfixturevalue("tiny_model_folder")), device="cpu")
 
 
-@pytest.fixture(scope="module", params=[builtin, random_sam2, lambda _: FakeBackbone()], ids=["builtin", "sam2", "fake"])
+@pytest.fixture(
+    scope="module", params=[builtin, random_sam2, lambda _: FakeBackbone()], ids=["builtin", "sam2", "fake"]
+)
 def backbone(request, single_thread):
     return request.param(request)
 
@@ -89,7 +88,10 @@ def test_the_verbs_give_one_result_an_object(backbone, features, objects):
     fused = backbone.attend(features, bank.recall(1, 0, 1), objects)
     assert fused.shape == (objects, backbone.channels, grid, grid)
 
-    for decoded in (backbone.decode(fused, features), backbone.adopt(features, make_masks(backbone, objects))):
+    for decoded in (
+        backbone.decode(fused, features),
+        backbone.adopt(features, make_masks(backbone, objects)),
+    ):
         assert decoded.logits.shape == decoded.raw.shape == (objects, 1, side // 4, side // 4)
         assert decoded.logits_full.shape == (objects, 1, side, side)
         assert decoded.quality.shape == (objects,)
@@ -115,7 +117,10 @@ def test_an_empty_mask_is_an_absent_object(backbone, features):
 
 
 def test_an_absent_object_is_predicted_nowhere(backbone, features):
-    decoded = backbone.decode(backbone.attend(features, MemoryBank((remembered(backbone, features, 3),)).recall(0, 0, 1), 3), features)
+    decoded = backbone.decode(
+        backbone.attend(features, MemoryBank((remembered(backbone, features, 3),)).recall(0, 0, 1), 3),
+        features,
+    )
     absent = decoded.presence[:, 0] <= 0
     assert (decoded.logits[absent] < -1000).all()
     assert torch.equal(decoded.logits[~absent], decoded.raw[~absent])

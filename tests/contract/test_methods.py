@@ -6,9 +6,9 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+
 from builders import dice, make_subject, make_volume
 from fakes import FakeBackbone
-
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
 from unprompted.registry import METHODS
@@ -77,7 +77,7 @@ def test_the_same_input_and_seed_give_the_same_bytes(fit):
     cases = [make_subject(classes=2), make_subject(classes=2, seed=1)]
     first = fit(cases, seed=5).segment(query)
     torch.manual_seed(99)
-    np.random.seed(99)  # noqa: NPY002
+    np.random.seed(99)
     random.seed(99)
     again = fit(cases, seed=5).segment(query)
     assert contents(first) == contents(again)
@@ -99,7 +99,9 @@ def test_the_order_of_support_cases_changes_nothing(fit):
 
 def test_the_order_of_support_examples_changes_nothing(fit):
     support = SupportSet.from_cases([make_subject(classes=2, seed=seed) for seed in range(2)])
-    shuffled = SupportSet(tuple(support.examples[i] for i in (7, 2, 0, 11, 5, 9, 1, 3, 10, 4, 6, 8)), support.classes)
+    shuffled = SupportSet(
+        tuple(support.examples[i] for i in (7, 2, 0, 11, 5, 9, 1, 3, 10, 4, 6, 8)), support.classes
+    )
     query, _ = make_subject(classes=2, seed=7)
     assert_close(fit(support).segment(query), fit(shuffled).segment(query))
 
@@ -145,7 +147,9 @@ def test_every_frame_is_reported_once_with_what_is_returned(fit):
     seen = {}
     fitted = fit([make_subject(classes=2)])
     query, _ = make_subject((9, 40, 40), classes=2, seed=7)
-    prediction = fitted.segment(query, lambda at, labels, quality: seen.update({at: (labels.copy(), quality.copy())}))
+    prediction = fitted.segment(
+        query, lambda at, labels, quality: seen.update({at: (labels.copy(), quality.copy())})
+    )
     assert sorted(seen) == list(range(9))
     for at, (labels, quality) in seen.items():
         assert (labels == prediction.labels.labels[at]).all()

@@ -4,7 +4,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from PIL import Image
 
 from unprompted.errors import UnpromptedError, UnreadableFile

@@ -46,7 +46,8 @@ def make_backbone(size, seed):
     """Random weights large enough that masks, presence and every embedding matter.
 
     Memory tokens are rounded to bfloat16 on both sides, so that float noise now and then becomes a
-    whole rounding step; with much larger weights that noise alone would exceed the tolerance.
+    whole rounding step. At these weights that noise reaches 3e-5, an error in the number that scales
+    pointer steps 2e-4, and dropped memory 9e-2; with much larger weights noise alone would exceed 1e-4.
     """
     torch.manual_seed(seed)
     model = Sam2VideoModel(TinyShape(256, **SMALL).config())
@@ -60,7 +61,9 @@ def make_backbone(size, seed):
             if name.startswith(("no_memory", "memory_temporal", "no_object", "occlusion")):
                 parameter.normal_(std=0.5)
             if name.startswith(("object_pointer_proj.proj_out", "temporal_positional_encoding_projection")):
-                parameter.mul_(5)  # a pointer is one token among hundreds; let it be heard
+                parameter.mul_(2)  # a pointer is one token among hundreds; let it be heard
+            if "output_hypernetworks_mlps" in name and "proj_out" in name:
+                parameter.mul_(0.25)
     resized = Sam2VideoModel(TinyShape(size, **SMALL).config())
     resized.load_state_dict(model.state_dict())
     return Sam2Backbone(resized.eval(), "random")
@@ -153,7 +156,7 @@ def test_the_baseline_equals_the_tracking_of_transformers(single_thread, size, f
     assert largest_difference(ours, theirs) < TOLERANCE
 
     covered = (theirs.logits > 0).float().mean(dim=(2, 3))
-    assert 0.1 < float(covered.min())
+    assert float(covered.min()) > 0.1
     assert float(covered.max()) < 0.9
     assert float((theirs.logits[:, 0] - theirs.logits[:, 1]).abs().max()) > 100 * TOLERANCE
 

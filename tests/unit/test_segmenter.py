@@ -3,9 +3,9 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+
 from builders import make_example, make_labels, make_subject, make_volume
 from fakes import FakeBackbone
-
 from unprompted.errors import DataRefused, EmptySupport, GeometryMismatch, UsageError, WeightsUnavailable
 from unprompted.images import Volume
 from unprompted.methods.ofl_sam2 import OflSam2

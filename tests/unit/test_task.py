@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from builders import make_subject
 from fakes import FakeBackbone
-
 from unprompted.errors import UnreadableFile, WeightsUnavailable
 from unprompted.segmenter import FittedSegmenter, Segmenter, make_method
 
@@ -29,7 +29,9 @@ def test_a_loaded_task_is_the_saved_one(tmp_path, method):
     assert loaded.method == fitted.method
     assert loaded.support.digest == fitted.support.digest
     assert loaded.support.classes == fitted.support.classes
-    assert [vars(e).keys() for e in loaded.support.examples] == [vars(e).keys() for e in fitted.support.examples]
+    assert [vars(e).keys() for e in loaded.support.examples] == [
+        vars(e).keys() for e in fitted.support.examples
+    ]
     assert (loaded.intensity, loaded.axis, loaded.seed) == (fitted.intensity, fitted.axis, 6)
     assert loaded.learned.keys() == fitted.learned.keys()
     assert all((loaded.learned[name] == fitted.learned[name]).all() for name in fitted.learned)
@@ -57,7 +59,12 @@ def test_the_task_is_json_arrays_and_tensors(tmp_path):
 def test_the_description_tells_what_was_fitted(tmp_path):
     make_task(tmp_path, seed=6)
     told = json.loads((tmp_path / "task.json").read_text())
-    assert (told["method"], told["backbone"], told["input_size"], told["seed"]) == ("sam2-mask", "fake", 64, 6)
+    assert (told["method"], told["backbone"], told["input_size"], told["seed"]) == (
+        "sam2-mask",
+        "fake",
+        64,
+        6,
+    )
     assert told["classes"] == {"1": "organ 1", "2": "organ 2"}
     assert told["weights_sha256"] == FakeBackbone().digest
 
@@ -70,7 +77,7 @@ def test_a_task_is_saved_over_an_older_one(tmp_path):
 
 def test_other_weights_than_those_of_the_fit_are_refused(tmp_path):
     make_task(tmp_path)
-    with pytest.raises(WeightsUnavailable, match="fitted with weights .* of fake"):
+    with pytest.raises(WeightsUnavailable, match=r"fitted with weights .* of fake"):
         FittedSegmenter.load(tmp_path, backbone=FakeBackbone(seed=1))
 
 

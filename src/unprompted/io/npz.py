@@ -54,7 +54,8 @@ class Npz:
 
 
 def _arrays(path: Path, wanted: tuple[str, ...]) -> Arrays:
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here, since numpy leaves a file it cannot read open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return picked(archive, wanted, path)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone, Features, MemoryBank, MemoryEntry
-from unprompted.errors import UsageError
+from unprompted.errors import UnreadableFile, UsageError
 from unprompted.methods.base import Place, Progress, Step, SupportFrames, confidence_score
 from unprompted.methods.learner import Samples, apply_filters, scaled_inputs, steepest_descent
 from unprompted.methods.ofl_blend import Blend
@@ -118,18 +118,22 @@ class OflSam2:
         if not self.learner:
             return {}
         memory = self._memory(backbone, support)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            blend = Blend(support.objects, backbone.channels, backbone.memory_width, self.kernel)
+        blend = self._blend(backbone, support, seed)
         blend = blend.to(backbone.device).start_from(memory)
         Trainer(self, backbone, support, memory, blend).run(seed, progress)
         return {name: value.detach().cpu() for name, value in blend.state_dict().items()}
 
     def prepare(self, backbone: Backbone, support: SupportFrames, learned: dict[str, Tensor]) -> Fitted:
         """Put the support into memory and load what was learned."""
-        blend = Blend(support.objects, backbone.channels, backbone.memory_width, self.kernel)
+        blend = self._blend(backbone, support, seed=0)
         if learned:
-            blend.load_state_dict(learned)
+            try:
+                blend.load_state_dict(learned)
+            except RuntimeError as error:
+                raise UnreadableFile(
+                    "what was learned does not fit this support and these settings; it belongs to another "
+                    "task, so fit again"
+                ) from error
         return Fitted(self._memory(backbone, support), blend.to(backbone.device).requires_grad_(False))
 
     def start(self, fitted: Fitted, pooled: Tensor) -> int:
@@ -183,6 +187,11 @@ class OflSam2:
         if self.fusion:
             return blend.fuse(attended, mapped)
         return blend.constant_mix(attended, mapped)
+
+    def _blend(self, backbone: Backbone, support: SupportFrames, seed: int) -> Blend:
+        with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
+            torch.manual_seed(seed)
+            return Blend(support.objects, backbone.channels, backbone.memory_width, self.kernel)
 
     def _memory(self, backbone: Backbone, support: SupportFrames) -> SupportMemory:
         shows = support.shows()

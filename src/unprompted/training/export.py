@@ -52,9 +52,7 @@ def export(
     """
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     folder.mkdir(parents=True, exist_ok=True)
-    halves = {
-        k: v.half().contiguous() if v.is_floating_point() else v for k, v in content["average"].items()
-    }
+    halves = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in content["average"].items()}
     save_file(halves, folder / WEIGHTS, metadata={"format": "pt"})
     config = TinyShape(**vars(recipe.shape)).config().to_dict()
     config["architectures"] = ["Sam2VideoModel"]
@@ -75,5 +73,3 @@ def export(
     )
     (folder / CARD).write_text(card)
     return sha256
-
-

@@ -108,9 +108,7 @@ def _low_resolution(masks: Tensor) -> Tensor:
 def _frame(encoded: list[Features], frame: int, frames: int, classes: int) -> Features:
     """Frame f of every episode, repeated for each class: leading size BK."""
     chosen = encoded[frame::frames]
-    levels = [
-        torch.cat([f.levels[i] for f in chosen]).repeat_interleave(classes, dim=0) for i in range(3)
-    ]
+    levels = [torch.cat([f.levels[i] for f in chosen]).repeat_interleave(classes, dim=0) for i in range(3)]
     return Features((levels[0], levels[1], levels[2]), chosen[0].position)
 
 

@@ -18,6 +18,7 @@ from unprompted.training.recipes import PretrainRecipe
 from unprompted.training.synth import SynthSettings, episode
 
 LOG_FIELDS = ("step", "size", "loss", "dice", "held_out_dice", "learning_rate", "frames_per_s", "elapsed_s")
+_PEAK_SHARE = 0.6  # of all steps: the learning rate stays at its peak until then
 _HELD_OUT = 1 << 40  # seeds from here on are never trained on
 
 
@@ -110,8 +111,9 @@ class _State:
         self.model = random_model(shape).to(self.device)
         self.model.load_state_dict(self.weights)
         self.model.train()
-        matrices = [p for p in (*self.model.parameters(), *self.probe.parameters()) if p.ndim > 1]
-        rest = [p for p in self.model.parameters() if p.ndim <= 1]
+        trained = [*self.model.parameters(), *self.probe.parameters()]
+        matrices = [p for p in trained if p.ndim > 1]
+        rest = [p for p in trained if p.ndim <= 1]
         groups = [
             {"params": matrices, "weight_decay": self.recipe.weight_decay},
             {"params": rest, "weight_decay": 0.0},
@@ -213,11 +215,12 @@ def _run(state: _State, recipe: PretrainRecipe, steps: range, device: str, worke
 
 
 def learning_rate_at(recipe: PretrainRecipe, step: int) -> float:
-    """Linear warm-up, then one cosine down to a hundredth of the peak."""
+    """Linear warm-up, then the peak, then half a cosine down to a hundredth over the last 40 % of steps."""
     if step < recipe.warmup:
         return recipe.learning_rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    falls_from = max(recipe.warmup, round(_PEAK_SHARE * recipe.steps))
+    fallen = min(1.0, max(0, step - falls_from) / max(1, recipe.steps - falls_from))
+    return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fallen)))
 
 
 def _update(state: _State, recipe: PretrainRecipe, step: int, loss: Tensor) -> float:

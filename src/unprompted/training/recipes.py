@@ -27,7 +27,7 @@ class PretrainRecipe:
 
     Attributes:
         shape: the model; its input size is that of the last stage.
-        stages: sizes and steps, in order; the learning rate follows one cosine over all of them.
+        stages: sizes and steps, in order; the learning rate falls towards the end of the last one.
         synth: the generator's settings; size, supports and classes are set step by step, and the
             spread between subjects is drawn evenly from none to `synth.strength`.
         supports: fewest and most support frames of an episode.
@@ -75,7 +75,7 @@ RECIPES = {
     "builtin": PretrainRecipe(TinyShape(), (Stage(128, 40_000, 16), Stage(256, 40_000, 16))),
     "builtin-cpu": PretrainRecipe(
         TinyShape(),
-        (Stage(128, 1_900, 3), Stage(256, 130, 3)),
+        (Stage(128, 1_250, 3), Stage(256, 100, 3)),
         synth=SynthSettings(smallest=0.02),  # at 128 px smaller classes are a pixel or two of the loss
         queries=3,
     ),

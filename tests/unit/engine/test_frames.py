@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from builders import make_example, make_volume
-from fakes import FakeBackbone
 
 import unprompted.engine.frames as frames_module
+from builders import make_example, make_volume
+from fakes import FakeBackbone
 from unprompted.engine.frames import EncodedFrames, support_frames, to_frames, to_label_frame
 from unprompted.intensity import Intensity
 from unprompted.support import SupportSet
@@ -101,7 +101,11 @@ def test_support_frames_know_their_cases_and_places():
     labels = np.zeros((10, 12))
     labels[2:6, 3:9] = 4
     support = SupportSet(
-        (make_example(image, labels, "b", 3), make_example(image, 0 * labels, "a", 1), make_example(image, labels, "b", 2)),
+        (
+            make_example(image, labels, "b", 3),
+            make_example(image, 0 * labels, "a", 1),
+            make_example(image, labels, "b", 2),
+        ),
         {4: "liver"},
     )
     frames = support_frames(support, AS_STORED, 64)

@@ -2,8 +2,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from fakes import FakeBackbone
 
+from fakes import FakeBackbone
 from unprompted.backbones.base import MemoryBank, MemoryEntry
 from unprompted.engine.sweep import places, sweep
 from unprompted.methods.base import Place, Step

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from builders import make_subject
 from fakes import FakeBackbone
-
 from unprompted.engine.frames import support_frames
 from unprompted.errors import UsageError
 from unprompted.intensity import Intensity

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from fakes import FakeBackbone
 
+from fakes import FakeBackbone
 from unprompted.errors import UsageError
 from unprompted.methods.base import Place, SupportFrames, confidence_score
 from unprompted.methods.sam2_mask import Sam2Mask

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from fakes import GRID, FakeBackbone
 
+from fakes import GRID, FakeBackbone
 from unprompted.methods.base import SupportFrames
 from unprompted.methods.support_memory import SupportMemory, cosine, spread
 

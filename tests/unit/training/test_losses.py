@@ -44,8 +44,10 @@ def test_the_mask_loss_adds_dice_only_where_the_object_is_present():
     assert absent == pytest.approx(math.log(2))
 
 
-def test_soft_edges_below_a_half_do_not_make_an_object_present():
-    assert float(mask_loss(torch.zeros(1, 4), grid([0.4, 0, 0, 0]))) == pytest.approx(math.log(2))
+def test_an_object_of_soft_edges_alone_is_present():
+    # Dice: overlap 0.5 * 0.4, sums 4 * 0.5 and 0.4.
+    expected = math.log(2) + 1 - (2 * 0.2 + 1) / (2 + 0.4 + 1)
+    assert float(mask_loss(torch.zeros(1, 4), grid([0.4, 0, 0, 0]))) == pytest.approx(expected)
 
 
 def test_overlap_by_hand():

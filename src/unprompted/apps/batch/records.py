@@ -99,8 +99,8 @@ class Records:
                 found[case.name] = Outcome(
                     case.name, "finished before", target.name, record["quality"], record["elapsed_s"]
                 )
-            elif record or not earlier:
-                others.append(target.name)
+            elif not earlier or (record and record.get("configuration_digest") == self.digest):
+                others.append(target.name)  # else an interrupted run of this configuration left it
         if others:
             raise UsageError(
                 f"{self.folder} holds results that were not made from these images with this "

@@ -92,15 +92,14 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
         watch.say("resume", f"{len(outcomes)} of {len(queries)} cases are finished already")
     todo = [case for case in queries if case.name not in outcomes]
     errors: list[Exception] = []
+    task = ready.fitted(watch) if todo else None
+    records.begin()
     try:
-        if todo:
-            task = ready.fitted(watch)
-            records.begin()
+        if task is not None:
             _segment_all(task, todo, records, outcomes, errors, watch)
     finally:
         in_order = [outcomes.get(case.name, Outcome(case.name, "not reached")) for case in queries]
-        if records.folder.is_dir():
-            records.end(in_order)
+        records.end(in_order)
     elapsed = time.perf_counter() - begun
     content = records.report(in_order) | {"elapsed_s": round(elapsed, 3)}
     return RunReport(job.output, tuple(in_order), elapsed, content, tuple(errors))

@@ -142,7 +142,7 @@ def dice_table(screen: Screen, summary: Mapping[str, Any]) -> None:
     for value, entry in summary["mean"].items():
         name = summary["classes"].get(value, value)
         rows.append([name, *_numbers(entry)])
-    rows.append(["mean of classes", *_numbers(summary["foreground_mean"])])
+    rows.append(["mean of classes", *_numbers({**summary["foreground_mean"], "n": summary["n_cases"]})])
     columns = ("class", "Dice", "SD", "IoU", "cases", "missed", "spurious", "both empty")
     screen.table(columns, rows)
 
