@@ -4,11 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unprompted.methods.learner import Samples, scaled_inputs
 from unprompted.methods.support_memory import SupportMemory
 
 _FUSION_WIDTH = 128
-_FUSION_BIAS = 2.0  # sigmoid(2) = 0.88: training starts near plain SAM2
-_DAMPING = 1e-3  # of the least-squares start of the lift, relative to the targets' unit variance
+_FUSION_BIAS = 0.0  # W starts at one half: both branches count alike
+_DAMPING = 1e-3  # of the lift's least-squares start, relative to the mean eigenvalue
+_RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # tried for the initial filters, likewise relative
 
 
 class Blend(nn.Module):
@@ -54,21 +56,66 @@ class Blend(nn.Module):
         return weight * attended + (1 - weight) * self.lift(mapped)
 
     @torch.no_grad()
-    def start_from(self, memory: SupportMemory) -> "Blend":
-        """Take target statistics from the support, and a lift that leads from targets to features.
-
-        The lift starts as the damped least-squares map from standardised targets to the coarsest
-        features, so that E2 is a usable feature before any training.
-        """
+    def start_targets(self, memory: SupportMemory) -> None:
+        """Take the statistics of the targets from the support."""
         tokens = torch.stack([e.tokens[:, 0].float() for e in memory.entries.values()])  # (n, HW, M)
         self.centre.copy_(tokens.mean(dim=(0, 1)))
         self.spread.copy_(tokens.std(dim=(0, 1)).clamp(min=1e-3))
-        targets = ((tokens - self.centre) / self.spread).flatten(0, 1)
-        coarse = torch.cat([memory.coarse[f] for f, _ in memory.entries]).float()
-        features = coarse.permute(0, 2, 3, 1).flatten(0, 2)  # (n HW, C)
-        design = torch.cat([targets, torch.ones_like(targets[:, :1])], dim=1)
-        damping = _DAMPING * len(design) * torch.eye(design.shape[1], device=design.device)
-        solution = torch.linalg.solve(design.T @ design + damping, design.T @ features)
+
+    @torch.no_grad()
+    def start_filters(self, memory: SupportMemory, cases: tuple[int, ...]) -> None:
+        """Set the initial filters to the ridge solution over all support frames of each class.
+
+        The ridge weight is the one whose filters, fitted without a case, err least on that case; with
+        one case, the middle of the range.
+        """
+        kernel = self.filters.shape[-1]
+        for k in range(len(self.filters)):
+            frames = [f for f, shown in memory.entries if shown == k]
+            groups = sorted({cases[f] for f in frames})
+            sums = [self._sums(memory, [f for f in frames if cases[f] == c], k) for c in groups]
+            gram = torch.stack([g for g, _ in sums])
+            cross = torch.stack([b for _, b in sums])
+            ridge = min(_RIDGES, key=lambda r: _left_out_error(gram, cross, r)) if len(groups) > 1 else 0.1
+            solved = _ridge_solution(gram.sum(dim=0), cross.sum(dim=0), ridge)
+            self.filters[k] = solved.view(*self.filters.shape[1:3], kernel, kernel)
+
+    def _sums(self, memory: SupportMemory, frames: list[int], k: int) -> tuple[Tensor, Tensor]:
+        """Gram matrix and cross product of one case's frames for one class."""
+        kernel = self.filters.shape[-1]
+        inputs = torch.stack([memory.coarse[f][0].float() for f in frames])
+        side = inputs.shape[-1]
+        targets = [self.standardised(memory.entries[f, k].tokens, side)[0] for f in frames]
+        samples = Samples.of_support(scaled_inputs(inputs, kernel)[None], torch.stack(targets)[None], kernel)
+        return samples.support_gram[0] * len(frames), samples.support_cross[0] * len(frames)
+
+    @torch.no_grad()
+    def start_lift(self, targets: Tensor, attended: Tensor) -> None:
+        """Set the lift to the damped least-squares map from targets to attended features.
+
+        Args:
+            targets: standardised memory features of true masks, ``(n, M, g, g)``.
+            attended: E1 of the same frames, ``(n, C, g, g)``.
+        """
+        design = targets.permute(0, 2, 3, 1).flatten(0, 2)
+        design = torch.cat([design, torch.ones_like(design[:, :1])], dim=1)
+        features = attended.permute(0, 2, 3, 1).flatten(0, 2)
+        solution = _ridge_solution(design.T @ design, (features.T @ design), _DAMPING).T
         self.lift.weight.copy_(solution[:-1].T[:, :, None, None])
         self.lift.bias.copy_(solution[-1])  # type: ignore[union-attr]
-        return self
+
+
+def _ridge_solution(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
+    """``B (G + r t I)^-1`` with t the mean eigenvalue of G, so that r is free of scale."""
+    size = gram.shape[-1]
+    damping = ridge * gram.diagonal().mean() * torch.eye(size, device=gram.device)
+    return torch.linalg.solve(gram + damping, cross.T).T
+
+
+def _left_out_error(gram: Tensor, cross: Tensor, ridge: float) -> float:
+    """Squared error on each case of filters fitted to the others, up to a constant; ``(n, P, P)``."""
+    error = 0.0
+    for i in range(len(gram)):
+        filters = _ridge_solution(gram.sum(dim=0) - gram[i], cross.sum(dim=0) - cross[i], ridge)
+        error += float(((filters @ gram[i]) * filters).sum() - 2 * (filters * cross[i]).sum())
+    return error

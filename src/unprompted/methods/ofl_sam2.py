@@ -118,8 +118,7 @@ class OflSam2:
         if not self.learner:
             return {}
         memory = self._memory(backbone, support)
-        blend = self._blend(backbone, support, seed)
-        blend = blend.to(backbone.device).start_from(memory)
+        blend = self._blend(backbone, support, seed).to(backbone.device)
         Trainer(self, backbone, support, memory, blend).run(seed, progress)
         return {name: value.detach().cpu() for name, value in blend.state_dict().items()}
 

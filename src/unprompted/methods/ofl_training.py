@@ -1,7 +1,8 @@
 """Offline training of OFL-SAM2 on the support itself."""
 
+import copy
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from unprompted.methods.base import Progress, SupportFrames
 from unprompted.methods.learner import Samples, apply_filters, scaled_inputs, steepest_descent
 from unprompted.methods.ofl_blend import Blend
 from unprompted.methods.support_memory import SupportMemory, cosine
+from unprompted.training.augment import UNCHANGED
 from unprompted.training.losses import mask_loss
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 _PRESENCE_WEIGHT = 0.5
 _TARGET_WEIGHT = 0.1  # of the learner's distance from the true memory features
+_AVERAGING = 0.95  # decay of the averaged weights
+_CHECKS = 4  # times that training is compared with the best so far
+_VALIDATION_SEQUENCES = 10
+_LIFT_PAIRS = 32  # support frames that the lift is fitted to
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +39,18 @@ class Trainer:
     blend: Blend
 
     def run(self, seed: int, progress: Progress) -> None:
-        """Train the blend in place; the learning rate falls along one cosine."""
+        """Train the blend in place; what is kept did best on unchanged sequences of the support.
+
+        Weights are averaged over steps. The closed-form start takes part in the choice, so that
+        training never makes the blend worse by this measure.
+        """
         method = self.method
+        self.start(random.Random(seed))
         total = method.epochs * method.steps_per_epoch
         optimiser = torch.optim.AdamW(self.blend.parameters(), lr=method.learning_rate, weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, total))
+        average = copy.deepcopy(self.blend)
+        best, lowest = copy.deepcopy(self.blend.state_dict()), self.validation_loss() if total else 0.0
         source = random.Random(seed)
         for step in range(total):
             optimiser.zero_grad(set_to_none=True)
@@ -45,7 +58,38 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.blend.parameters(), 1.0)
             optimiser.step()
             schedule.step()
+            with torch.no_grad():
+                for mean, value in zip(average.parameters(), self.blend.parameters(), strict=True):
+                    mean.lerp_(value, 1 - min(_AVERAGING, (step + 1) / (step + 10)))
             progress("training", step + 1, total)
+            if (step + 1) % max(1, total // _CHECKS) == 0:
+                found = replace(self, blend=average).validation_loss()
+                if found < lowest:
+                    best, lowest = copy.deepcopy(average.state_dict()), found
+        self.blend.load_state_dict(best)
+
+    @torch.no_grad()
+    def start(self, source: random.Random) -> None:
+        """Closed-form start of everything but the fusion: targets, filters, lift."""
+        self.blend.start_targets(self.memory)
+        self.blend.start_filters(self.memory, self.support.cases)
+        pairs = list(self.memory.entries)
+        targets, attended = [], []
+        for frame, k in source.sample(pairs, min(len(pairs), _LIFT_PAIRS)):
+            features = self.backbone.encode(self.support.pixels[[frame]].to(self.backbone.device))[0]
+            chosen = self._chosen_support([frame], [k], source)
+            entries = tuple(self.memory.entries[int(row[0]), k] for row in chosen)
+            attended.append(self.backbone.attend(features, MemoryBank(entries).recall(0, 0, 1), 1).float())
+            side = attended[-1].shape[-1]
+            targets.append(self.blend.standardised(self.memory.entries[frame, k].tokens, side))
+        self.blend.start_lift(torch.cat(targets), torch.cat(attended))
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Mean loss over fixed sequences of every case, without augmentation."""
+        plain = replace(self, method=replace(self.method, augmentation=UNCHANGED))
+        seeds = range(max(_VALIDATION_SEQUENCES, len(set(self.support.cases))))
+        return sum(float(plain.sequence_loss(random.Random(seed))) for seed in seeds) / len(seeds)
 
     def sequence_loss(self, source: random.Random) -> Tensor:
         """Loss of one random query sequence, predicted frame after frame."""

@@ -87,3 +87,8 @@ class Augmentation:
         generator = torch.Generator().manual_seed(source.getrandbits(32))
         noise = torch.randn(pixels[:, :1].shape, generator=generator).to(pixels.device)
         return (changed + source.uniform(0, self.noise) * noise).clamp(0, 1)
+
+
+UNCHANGED = Augmentation(
+    rotation=0, scale=0, shear=0, shift=0, warp=0, brightness=0, contrast=0, gamma=0, noise=0
+)
