@@ -29,7 +29,7 @@ docs: $(READY)
 	$(BIN)/mkdocs build --strict
 
 bench: $(READY)
-	$(BIN)/python benchmarks/dev_sets.py
+	$(BIN)/python benchmarks/dev_sets.py hippocampus btcv_ct acdc wbc sunnybrook_cine --cells ofl-sam2 sam2-mask --table
 
 demo: $(READY)
 	$(BIN)/unprompted demo -o demo

@@ -11,11 +11,12 @@ import argparse
 import hashlib
 import json
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from unprompted import Segmenter
+from unprompted import FittedSegmenter, Segmenter
 from unprompted.datasets.folder import load_case, recognise
 from unprompted.segmenter import load_backbone, make_method
 
@@ -32,6 +33,7 @@ CELLS = {
     "retrieval-once": ("ofl-sam2", {"retrieval": "sequence"}),
     "sam2-mask": ("sam2-mask", {}),
 }
+AT_INFERENCE = ("update", "retrieval", "gamma")  # settings that training does not read
 # name: (folder, support cases by name; support is the first `shots` of the folder)
 SETS = {
     "hippocampus": ("hippocampus", 3),
@@ -52,17 +54,39 @@ def dice_per_class(truth: np.ndarray, predicted: np.ndarray, values: list[int]) 
     return scores
 
 
+@cache
+def fit(
+    name: str, method: str, settings: str, backbone_source: str, seed: int
+) -> tuple[FittedSegmenter, float]:
+    """Fit on the support of a set; gives back the seconds it took too."""
+    folder, shots = SETS[name]
+    layout = recognise(DATA / folder, need_labels=True)
+    support = [load_case(c, layout.classes) for c in sorted(layout.cases, key=lambda c: c.name)[:shots]]
+    begun = time.perf_counter()
+    segmenter = Segmenter(make_method(method, json.loads(settings)), load_backbone(backbone_source))
+    return segmenter.fit(support, seed=seed), time.perf_counter() - begun
+
+
 def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
-    """One cell: fit on the support, segment and score every query."""
+    """One cell: fit on the support, segment and score every query.
+
+    Cells whose settings differ only in what happens at inference share one fit.
+    """
     folder, shots = SETS[name]
     method, settings = CELLS[cell]
     layout = recognise(DATA / folder, need_labels=True)
     cases = sorted(layout.cases, key=lambda c: c.name)
-    support = [load_case(c, layout.classes) for c in cases[:shots]]
-    begun = time.perf_counter()
-    backbone = load_backbone(backbone_source)
-    fitted = Segmenter(make_method(method, settings), backbone).fit(support, seed=seed)
-    fit_s = time.perf_counter() - begun
+    in_training = {k: v for k, v in settings.items() if k not in AT_INFERENCE}
+    trained, fit_s = fit(name, method, json.dumps(in_training, sort_keys=True), backbone_source, seed)
+    fitted = FittedSegmenter.prepared(
+        make_method(method, settings),
+        trained.backbone,
+        trained.support,
+        trained.intensity,
+        trained.axis,
+        trained.learned,
+        seed,
+    )
     values, rows = list(fitted.support.classes), {}
     begun = time.perf_counter()
     for case in cases[shots:]:
@@ -80,7 +104,7 @@ def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
         "method": method,
         "settings": settings,
         "backbone": backbone_source,
-        "weights_sha256": backbone.digest,
+        "weights_sha256": fitted.backbone.digest,
         "support": [c.name for c in cases[:shots]],
         "seed": seed,
         "queries": len(rows),

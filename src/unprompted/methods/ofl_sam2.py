@@ -88,7 +88,7 @@ class OflSam2:
     memory_rate: float = 0.1
     support_floor: float = 0.25
     epochs: int = 40
-    steps_per_epoch: int = 3
+    steps_per_epoch: int = 2
     learning_rate: float = 1e-3
     sequence: int = 3
     train_classes: int = 4

@@ -15,12 +15,13 @@ from unprompted.methods.learner import Samples, apply_filters, scaled_inputs, st
 from unprompted.methods.ofl_blend import Blend
 from unprompted.methods.support_memory import SupportMemory, cosine
 from unprompted.training.augment import UNCHANGED
-from unprompted.training.losses import mask_loss
+from unprompted.training.losses import hard_iou, mask_loss
 
 if TYPE_CHECKING:
     from unprompted.methods.ofl_sam2 import OflSam2
 
 _PRESENCE_WEIGHT = 0.5
+_QUALITY_WEIGHT = 0.2  # the frozen IoU head is read through features it was not trained on
 _TARGET_WEIGHT = 0.1  # of the learner's distance from the true memory features
 _AVERAGING = 0.95  # decay of the averaged weights
 _CHECKS = 4  # times that training is compared with the best so far
@@ -168,7 +169,7 @@ class Trainer:
     def _frame_loss(
         self, features: Features, recall: Recall, filters: Tensor, masks: Tensor
     ) -> tuple[Decoded, Tensor]:
-        """Mask loss, presence, and the learner's distance from the true memory features."""
+        """Mask loss, presence, predicted IoU, and the learner's distance from true memory features."""
         with torch.no_grad():
             attended = self.backbone.attend(features, recall, len(masks))
             truth = self.backbone.remember(features, self.backbone.adopt(features, masks))
@@ -179,5 +180,8 @@ class Trainer:
         wanted = self.blend.standardised(truth.tokens, mapped.shape[-1])
         shown = masks.flatten(1).any(dim=1, keepdim=True).float()
         presence = F.binary_cross_entropy_with_logits(decoded.presence.float(), shown)
-        loss = mask_loss(decoded.raw.float(), target).mean() + _PRESENCE_WEIGHT * presence
+        overlap = hard_iou(decoded.raw.detach().float(), target)[:, 0]
+        quality = F.smooth_l1_loss(decoded.quality.float(), overlap, beta=0.1)
+        loss = mask_loss(decoded.raw.float(), target).mean()
+        loss = loss + _PRESENCE_WEIGHT * presence + _QUALITY_WEIGHT * quality
         return decoded, loss + _TARGET_WEIGHT * F.mse_loss(mapped, wanted)

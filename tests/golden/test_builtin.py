@@ -1,0 +1,44 @@
+"""The weights that ship with the package are worth shipping."""
+
+import time
+
+import pytest
+
+from tests.builders import dice
+from unprompted import Segmenter
+from unprompted.backbones import shipped
+from unprompted.datasets.synthetic import Synthetic
+from unprompted.segmenter import load_backbone, make_method
+
+
+@pytest.fixture(scope="module")
+def cases(single_thread):
+    patients = Synthetic(count=3)
+    return [patients.load(name) for name in patients.cases()]
+
+
+def mean_dice(backbone, cases):
+    """Plain propagation from two generated patients to a third, mean over organs."""
+    fitted = Segmenter(make_method("sam2-mask", {"supports": 4}), backbone).fit(cases[:2])
+    volume, truth = cases[2]
+    predicted = fitted.segment(volume).labels.labels
+    values = list(fitted.support.classes)
+    return sum(dice(predicted, truth.labels, value) for value in values) / len(values)
+
+
+@pytest.mark.slow
+def test_pretrained_weights_are_far_ahead_of_random_ones(cases):
+    from unprompted.backbones.sam2 import Sam2Backbone
+    from unprompted.backbones.tiny import TinyShape, random_model
+
+    random = Sam2Backbone(random_model(TinyShape()).eval(), "random")
+    assert mean_dice(load_backbone("builtin"), cases) > mean_dice(random, cases) + 0.2
+
+
+def test_the_shipped_file_is_small_and_loads_in_a_moment(single_thread):
+    begun = time.process_time()
+    backbone = load_backbone("builtin")
+    assert time.process_time() - begun < 10, "loading should take a second or two; this bound is generous"
+    assert (shipped.FOLDER / "model.safetensors").stat().st_size <= 24 * 2**20
+    assert sum(p.numel() for p in backbone.model.parameters()) <= 12e6
+    assert backbone.input_size == 256
