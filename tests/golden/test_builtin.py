@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.builders import dice
+from builders import dice
 from unprompted import Segmenter
 from unprompted.backbones import shipped
 from unprompted.datasets.synthetic import Synthetic

@@ -4,8 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.builders import make_subject
-from tests.fakes import FakeBackbone
+from builders import make_subject
+from fakes import FakeBackbone
 from unprompted import Segmenter, read_image, write_labels
 from unprompted.segmenter import make_method
 
