@@ -119,7 +119,8 @@ def test_the_order_in_which_memory_holds_the_support_hardly_matters(method):
 
 
 def method_with_nothing_trained(method):
-    return replace(method, **{f.name: 0 for f in fields(method) if f.name == "epochs"})
+    """Without what is trained: its random draws follow the places, memory and retrieval must not."""
+    return replace(method, **{f.name: False for f in fields(method) if f.name == "learner"})
 
 
 def test_on_a_forward_sweep_a_frame_is_unaffected_by_frames_after_it(method):

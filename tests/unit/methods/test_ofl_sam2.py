@@ -76,11 +76,10 @@ def test_defaults_are_those_of_the_paper():
     assert (method.epochs, method.learning_rate) == (40, 1e-3)
 
 
-def test_fusion_starts_near_plain_memory_attention():
+def test_fusion_starts_with_equal_shares_of_both_branches():
     blend = Blend(objects=2, channels=16, width=8, kernel=3)
     attended, mapped = torch.randn(2, 16, 4, 4), torch.randn(2, 8, 4, 4)
-    weight = 0.880797  # sigmoid(2)
-    expected = weight * attended + (1 - weight) * blend.lift(mapped)
+    expected = 0.5 * attended + 0.5 * blend.lift(mapped)
     torch.testing.assert_close(blend.fuse(attended, mapped), expected)
 
 
@@ -176,7 +175,7 @@ def test_without_fusion_the_weight_is_the_constant_it_starts_from(support, query
     method = replace(QUICK, fusion=False)
     blend = method.prepare(FakeBackbone(), support, learned).blend
     attended, mapped = torch.randn(2, 16, 4, 4), torch.randn(2, 8, 4, 4)
-    expected = 0.880797 * attended + 0.119203 * blend.lift(mapped)
+    expected = 0.5 * attended + 0.5 * blend.lift(mapped)
     torch.testing.assert_close(method.blended(blend, attended, mapped), expected)
     assert not torch.allclose(QUICK.blended(blend, attended, mapped), expected, atol=1e-5)
 
