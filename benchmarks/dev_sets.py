@@ -11,12 +11,16 @@ import argparse
 import hashlib
 import json
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from unprompted import FittedSegmenter, Segmenter
+from unprompted import FittedSegmenter, LabelMap, Segmenter, Views, Volume
+from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import load_case, recognise
 from unprompted.segmenter import load_backbone, make_method
 
@@ -32,6 +36,7 @@ CELLS = {
     "no-retrieval": ("ofl-sam2", {"retrieval": "none"}),
     "retrieval-once": ("ofl-sam2", {"retrieval": "sequence"}),
     "sam2-mask": ("sam2-mask", {}),
+    **{f"view-{view}": ("ofl-sam2", {}) for view in Views.known()},
 }
 AT_INFERENCE = ("update", "retrieval", "gamma")  # settings that training does not read
 # name: (folder, support cases by name; support is the first `shots` of the folder)
@@ -54,17 +59,73 @@ def dice_per_class(truth: np.ndarray, predicted: np.ndarray, values: list[int]) 
     return scores
 
 
+def dice_of_case(truth: LabelMap, labels: np.ndarray, values: list[int]) -> list[float | None]:
+    """3D Dice of each class over the labelled slices of a case."""
+    known = slice(None) if truth.labelled is None else truth.labelled
+    return dice_per_class(truth.labels[known], labels[known], values)
+
+
 @cache
-def fit(
-    name: str, method: str, settings: str, backbone_source: str, seed: int
-) -> tuple[FittedSegmenter, float]:
-    """Fit on the support of a set; gives back the seconds it took too."""
+def cases_of(name: str) -> tuple[dict[int, str] | None, list[CaseFiles], list[CaseFiles]]:
+    """Class names, support cases and query cases of a set."""
     folder, shots = SETS[name]
     layout = recognise(DATA / folder, need_labels=True)
-    support = [load_case(c, layout.classes) for c in sorted(layout.cases, key=lambda c: c.name)[:shots]]
+    cases = sorted(layout.cases, key=lambda c: c.name)
+    return layout.classes, cases[:shots], cases[shots:]
+
+
+def support_of(name: str) -> list[tuple[Volume, LabelMap]]:
+    """The labelled cases that every method learns from."""
+    classes, support, _ = cases_of(name)
+    return [load_case(case, classes) for case in support]
+
+
+def views_of(cell: str) -> Views:
+    """What is switched on in a cell."""
+    return Views.named([view for view in Views.known() if cell == f"view-{view}"])
+
+
+@cache
+def fit(
+    name: str, method: str, settings: str, backbone_source: str, seed: int, views: Views
+) -> tuple[FittedSegmenter, float]:
+    """Fit on the support of a set; gives back the seconds it took too."""
+    support = support_of(name)
     begun = time.perf_counter()
-    segmenter = Segmenter(make_method(method, json.loads(settings)), load_backbone(backbone_source))
+    segmenter = Segmenter(make_method(method, json.loads(settings)), load_backbone(backbone_source), views)
     return segmenter.fit(support, seed=seed), time.perf_counter() - begun
+
+
+def measured(
+    name: str, classes: dict[int, str], segment: Callable[[Volume], tuple[np.ndarray, float | None]]
+) -> dict[str, Any]:
+    """Segment and score every query: the part of a result that all methods share.
+
+    Args:
+        name: the set.
+        classes: label value to name, background left out.
+        segment: gives labels on the query's own grid, and their mean quality where it is known.
+    """
+    names, support, queries = cases_of(name)
+    rows: dict[str, dict[str, Any]] = {}
+    begun = time.perf_counter()
+    for case in queries:
+        volume, truth = load_case(case, names)
+        labels, quality = segment(volume)
+        rows[case.name] = {"dice": dice_of_case(truth, labels, list(classes)), "quality": quality}
+    segment_s = time.perf_counter() - begun
+    table = np.array([[np.nan if d is None else d for d in row["dice"]] for row in rows.values()])
+    per_class = np.nanmean(table, axis=0)
+    return {
+        "support": [c.name for c in support],
+        "queries": len(rows),
+        "classes": list(classes.values()),
+        "dice_per_class": [round(float(d), 4) for d in per_class],
+        "dice": round(float(np.nanmean(per_class)), 4),
+        "both_empty": int(np.isnan(table).sum()),
+        "segment_s": round(segment_s, 1),
+        "cases": rows,
+    }
 
 
 def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
@@ -72,12 +133,12 @@ def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
 
     Cells whose settings differ only in what happens at inference share one fit.
     """
-    folder, shots = SETS[name]
     method, settings = CELLS[cell]
-    layout = recognise(DATA / folder, need_labels=True)
-    cases = sorted(layout.cases, key=lambda c: c.name)
     in_training = {k: v for k, v in settings.items() if k not in AT_INFERENCE}
-    trained, fit_s = fit(name, method, json.dumps(in_training, sort_keys=True), backbone_source, seed)
+    views = views_of(cell)
+    in_training_views = replace(views, flips=False)  # mirrored worlds share what is learned
+    settings_text = json.dumps(in_training, sort_keys=True)
+    trained, fit_s = fit(name, method, settings_text, backbone_source, seed, in_training_views)
     fitted = FittedSegmenter.prepared(
         make_method(method, settings),
         trained.backbone,
@@ -86,42 +147,36 @@ def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
         trained.axis,
         trained.learned,
         seed,
+        views,
     )
-    values, rows = list(fitted.support.classes), {}
-    begun = time.perf_counter()
-    for case in cases[shots:]:
-        volume, truth = load_case(case, layout.classes)
+
+    def segment(volume: Volume) -> tuple[np.ndarray, float]:
         prediction = fitted.segment(volume)
-        known = slice(None) if truth.labelled is None else truth.labelled
-        scores = dice_per_class(truth.labels[known], prediction.labels.labels[known], values)
-        rows[case.name] = {"dice": scores, "quality": float(prediction.quality.mean())}
-    segment_s = time.perf_counter() - begun
-    table = np.array([[np.nan if d is None else d for d in row["dice"]] for row in rows.values()])
-    per_class = np.nanmean(table, axis=0)
+        return prediction.labels.labels, float(prediction.quality.mean())
+
     return {
         "set": name,
         "cell": cell,
         "method": method,
         "settings": settings,
+        "views": list(views.names),
         "backbone": backbone_source,
         "weights_sha256": fitted.backbone.digest,
-        "support": [c.name for c in cases[:shots]],
         "seed": seed,
-        "queries": len(rows),
-        "classes": list(fitted.support.classes.values()),
-        "dice_per_class": [round(float(d), 4) for d in per_class],
-        "dice": round(float(np.nanmean(per_class)), 4),
-        "both_empty": int(np.isnan(table).sum()),
         "fit_s": round(fit_s, 1),
-        "segment_s": round(segment_s, 1),
-        "cases": rows,
+        **measured(name, fitted.support.classes, segment),
     }
 
 
 def cell_path(name: str, cell: str, backbone_source: str, digest: str, seed: int) -> Path:
     """File of a cell, named by its content."""
     method, settings = CELLS[cell]
-    key = json.dumps([name, SETS[name], method, settings, backbone_source, digest, seed], sort_keys=True)
+    return result_path(name, cell, [method, settings, backbone_source, digest, seed])
+
+
+def result_path(name: str, cell: str, made_by: list[Any]) -> Path:
+    """File of a result, named by the set and everything that made it."""
+    key = json.dumps([name, SETS[name], *made_by], sort_keys=True)
     return RESULTS / f"{name}-{cell}-{hashlib.sha256(key.encode()).hexdigest()[:10]}.json"
 
 

@@ -34,10 +34,8 @@ class FakeBackbone:
         coarse = F.conv2d(small - 0.5, self._patches.view(CHANNELS, 3, 4, 4), stride=4)
         middle = F.avg_pool2d(small, 2).repeat(1, 2, 1, 1)[:, :4]
         position = self._places.T.view(1, 2, GRID, GRID).repeat(1, CHANNELS // 2, 1, 1)
-        return [
-            Features((small[t : t + 1, :2], middle[t : t + 1], coarse[t : t + 1]), position)
-            for t in range(len(frames))
-        ]
+        levels = [(small[t : t + 1, :2], middle[t : t + 1], coarse[t : t + 1]) for t in range(len(frames))]
+        return [Features(level, position, frames[t : t + 1]) for t, level in enumerate(levels)]
 
     def attend(self, features, recall, objects):
         coarse = features.levels[2].expand(objects, -1, -1, -1)

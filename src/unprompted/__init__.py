@@ -7,6 +7,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unprompted.engine.views import Views as Views
     from unprompted.errors import UnpromptedError as UnpromptedError
     from unprompted.geometry import Grid as Grid
     from unprompted.images import LabelMap as LabelMap
@@ -32,6 +33,7 @@ _HOMES = {
     "Segmenter": "segmenter",
     "SupportSet": "support",
     "UnpromptedError": "errors",
+    "Views": "engine.views",
     "Volume": "images",
     "load_backbone": "segmenter",
     "read_image": "io.base",

@@ -159,9 +159,13 @@ class Reordering:
 
     def apply(self, array: NDArray[Voxel]) -> NDArray[Voxel]:
         """Reorder the first three axes of an array; further axes stay."""
+        return np.ascontiguousarray(self.view(array))
+
+    def view(self, array: NDArray[Voxel]) -> NDArray[Voxel]:
+        """The same as `apply` without a copy: writing to it writes to the array."""
         rest = tuple(range(3, array.ndim))
         moved = array.transpose(*self.axes, *rest)
-        return np.ascontiguousarray(moved[tuple(slice(None, None, -1 if f else 1) for f in self.flips)])
+        return moved[tuple(slice(None, None, -1 if f else 1) for f in self.flips)]
 
     def apply_to_grid(self, grid: Grid) -> Grid:
         """The grid of an array reordered by `apply`: every voxel keeps its place in the world."""
@@ -186,6 +190,11 @@ def canonical_reordering(grid: Grid, axis: str | None = None) -> Reordering:
     if axis not in _CANONICAL_DIRECTIONS:
         raise UsageError(f"slice axis {axis!r} is unknown; use S (axial), A (coronal) or R (sagittal)")
     return _reordering(grid.directions, _CANONICAL_DIRECTIONS[axis])
+
+
+def reslicing(axis: str, other: str) -> Reordering:
+    """How to reorder an array that is in canonical order across one slice axis to that across another."""
+    return _reordering(_CANONICAL_DIRECTIONS[axis], _CANONICAL_DIRECTIONS[other])
 
 
 def _reordering(source: str, target: str) -> Reordering:

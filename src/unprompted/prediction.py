@@ -16,6 +16,7 @@ class Provenance:
     Attributes:
         method: registry name of the method.
         settings: its settings.
+        views: names of the test-time choices that were on.
         backbone: name of the backbone.
         weights_sha256: digest of the backbone's parameters.
         support_digest: digest of the support set.
@@ -27,6 +28,7 @@ class Provenance:
 
     method: str
     settings: dict[str, Any]
+    views: tuple[str, ...]
     backbone: str
     weights_sha256: str
     support_digest: str
@@ -34,6 +36,25 @@ class Provenance:
     seed: int
     device: str
     elapsed_s: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A support frame that a method chose for one object of one frame of the query.
+
+    Attributes:
+        object: number of the class, 0..K-1, classes by label value.
+        case: number of the support case, cases by name.
+        position: slice index inside that case.
+        score: how alike the two frames are; higher is more alike, the scale is the method's.
+        copy: number of the augmented copy, 0 for the slice itself.
+    """
+
+    object: int
+    case: int
+    position: int
+    score: float
+    copy: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +67,11 @@ class Prediction:
         quality: ``(D, K)`` float32 in 0..1, predicted IoU times presence, classes by label value; one
             row a slice along the slice axis the task was fitted with, upwards.
         provenance: how it was made.
+        chosen: slice to the support chosen for it, best first; empty for methods that choose none.
     """
 
     labels: LabelMap
     confidence: NDArray[np.float16] = field(repr=False)
     quality: NDArray[np.float32] = field(repr=False)
     provenance: Provenance
+    chosen: dict[int, tuple[Chosen, ...]] = field(default_factory=dict, repr=False)

@@ -55,6 +55,9 @@ METHODS = Registry(
     {
         "ofl-sam2": "unprompted.methods.ofl_sam2:OflSam2",
         "sam2-mask": "unprompted.methods.sam2_mask:Sam2Mask",
+        "aug-match": "unprompted.methods.aug_match:AugMatch",
+        "fate-sam": "unprompted.methods.fate_sam:FateSam",
+        "fs-medsam2": "unprompted.methods.fs_medsam2:FsMedSam2",
     },
 )
 BACKBONES = Registry(

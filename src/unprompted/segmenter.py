@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone
-from unprompted.engine.frames import EncodedFrames, support_frames
-from unprompted.engine.merge import merge
-from unprompted.engine.sweep import sweep
+from unprompted.engine.gallery import Gallery
+from unprompted.engine.passes import Prepared, learn
+from unprompted.engine.views import NO_VIEWS, Views
 from unprompted.errors import EmptySupport, UsageError
 from unprompted.geometry import reordering_between, slice_axis
 from unprompted.images import LabelMap, Volume
@@ -104,10 +104,12 @@ class Segmenter:
     Attributes:
         method: registry name or a configured method.
         backbone: what `load_backbone` takes, or a loaded backbone.
+        views: test-time choices such as ``Views(flips=True)``; all off by default.
     """
 
     method: str | Method = DEFAULT_METHOD
     backbone: str | Backbone = DEFAULT_BACKBONE
+    views: Views = NO_VIEWS
 
     def fit(
         self,
@@ -130,6 +132,7 @@ class Segmenter:
         Raises:
             EmptySupport: a class has no labelled example.
             GeometryMismatch: an image and its labels lie on different grids.
+            UsageError: a view cannot be used with this support.
         """
         method = make_method(self.method) if isinstance(self.method, str) else self.method
         backbone = load_backbone(self.backbone) if isinstance(self.backbone, str) else self.backbone
@@ -139,10 +142,10 @@ class Segmenter:
             axis = axis or common_axis([volume for volume, _ in cases])
             sliced = [(v.sliced_along(axis), m if v.axis == "t" else m.sliced_along(axis)) for v, m in cases]
             support = SupportSet.from_cases(sliced, classes)
+        self.views.check(support, axis)
         intensity = Intensity.decide(support)
-        frames = support_frames(support, intensity, backbone.input_size)
-        learned = method.train(backbone, frames, seed, progress)
-        return FittedSegmenter.prepared(method, backbone, support, intensity, axis, learned, seed)
+        learned = learn(method, backbone, Gallery(support, intensity, axis, self.views), seed, progress)
+        return FittedSegmenter.prepared(method, backbone, support, intensity, axis, learned, seed, self.views)
 
 
 def common_axis(volumes: Sequence[Volume]) -> str | None:
@@ -171,7 +174,8 @@ class FittedSegmenter:
         axis: slice axis of volumes, None for pictures and videos.
         learned: what the method learned offline, name to tensor.
         seed: the seed of the fit.
-        fitted: the method's record of the prepared support.
+        views: test-time choices.
+        fitted: the method, prepared on the support.
     """
 
     method: Method
@@ -181,7 +185,8 @@ class FittedSegmenter:
     axis: str | None
     learned: dict[str, Tensor]
     seed: int
-    fitted: Any
+    views: Views
+    fitted: Prepared
 
     @classmethod
     def prepared(
@@ -193,19 +198,20 @@ class FittedSegmenter:
         axis: str | None,
         learned: dict[str, Tensor],
         seed: int,
+        views: Views = NO_VIEWS,
     ) -> "FittedSegmenter":
         """A task from its parts: puts the support into the method's memory."""
-        frames = support_frames(support, intensity, backbone.input_size)
-        fitted = method.prepare(backbone, frames, learned)
-        return cls(method, backbone, support, intensity, axis, learned, seed, fitted)
+        fitted = Prepared.of(method, backbone, Gallery(support, intensity, axis, views), learned)
+        return cls(method, backbone, support, intensity, axis, learned, seed, views, fitted)
 
     def segment(self, volume: Volume, on_frame: OnFrame | None = None) -> Prediction:
         """Segment one case.
 
         Args:
             volume: the query, on any grid.
-            on_frame: called after each frame with its position, its labels ``(H, W)`` and its quality
-                ``(K,)``; returning False stops the sweep, and frames not reached stay background.
+            on_frame: called once a frame, when its labels are final, with its position, its labels
+                ``(H, W)`` and its quality ``(K,)``; returning False stops the sweep, and frames not
+                reached stay background. Views that need several passes call it in the last one.
 
         Returns:
             Labels on the query's own grid.
@@ -218,23 +224,26 @@ class FittedSegmenter:
         labels = np.zeros((depth, height, width), values.dtype)
         confidence = np.zeros((depth, height, width), np.float16)
         quality = np.zeros((depth, len(values) - 1), np.float32)
-        frames = EncodedFrames(self.backbone, sliced, self.intensity)
-        for position, step in sweep(self.method, self.backbone, self.fitted, frames):
-            number, probability = merge(step.decoded.logits, height, width)
-            labels[position] = values[number.cpu().numpy()]
-            confidence[position] = probability.cpu().numpy()
-            quality[position] = step.quality.float().cpu().numpy()
+        chosen = {}
+        for found in self.fitted.segment(sliced):
+            position = found.position
+            labels[position] = values[found.number.cpu().numpy()]
+            confidence[position] = found.probability.cpu().numpy()
+            quality[position] = found.quality.float().cpu().numpy()
+            if found.chosen:
+                chosen[position] = found.chosen
             if on_frame and on_frame(position, labels[position], quality[position]) is False:
                 break
         back = reordering_between(sliced.grid, volume.grid)
         label_map = LabelMap(back.apply(labels), volume.grid, dict(self.support.classes))
         provenance = self._provenance(time.perf_counter() - begun)
-        return Prediction(label_map, back.apply(confidence), quality, provenance)
+        return Prediction(label_map, back.apply(confidence), quality, provenance, chosen)
 
     def _provenance(self, elapsed_s: float) -> Provenance:
         return Provenance(
             method=method_name(self.method),
             settings=settings_of(self.method),
+            views=self.views.names,
             backbone=self.backbone.name,
             weights_sha256=self.backbone.digest,
             support_digest=self.support.digest,

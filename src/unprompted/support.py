@@ -22,6 +22,8 @@ class Example:
         position: slice index inside its case.
         depth: number of slices of its case.
         in_mm: whether the case has a physical spacing; False for photographs and video frames.
+        spacing: distance between neighbours along ``(d, h, w)`` of its case, millimetres if `in_mm`;
+            None where it is not known.
     """
 
     image: NDArray[np.float32]
@@ -30,6 +32,7 @@ class Example:
     position: int = 0
     depth: int = 1
     in_mm: bool = True
+    spacing: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.image.shape[:2] != self.labels.shape:
@@ -88,9 +91,10 @@ class SupportSet:
                     f"{label_map.grid.describe()}; resample the labels onto the image (nearest neighbour)"
                 )
             labelled = label_map.labelled
-            depth = volume.grid.shape[0]
+            grid = volume.grid
+            depth, where = grid.shape[0], (grid.in_mm, grid.spacing)
             examples.extend(
-                Example(volume.voxels[d], label_map.labels[d], volume.name, d, depth, volume.grid.in_mm)
+                Example(volume.voxels[d], label_map.labels[d], volume.name, d, depth, *where)
                 for d in range(depth)
                 if labelled is None or labelled[d]
             )

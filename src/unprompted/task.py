@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unprompted.backbones.base import Backbone
+from unprompted.engine.views import Views
 from unprompted.errors import DataRefused, UnreadableFile, WeightsUnavailable
 from unprompted.intensity import Intensity
 from unprompted.segmenter import FittedSegmenter, load_backbone, make_method, method_name, settings_of
@@ -41,6 +42,7 @@ def save_task(task: FittedSegmenter, folder: Path) -> None:
         "format": FORMAT,
         "method": method_name(task.method),
         "settings": settings_of(task.method),
+        "views": list(task.views.names),
         "backbone": task.backbone.name,
         "input_size": task.backbone.input_size,
         "weights_sha256": task.backbone.digest,
@@ -50,7 +52,7 @@ def save_task(task: FittedSegmenter, folder: Path) -> None:
         "seed": task.seed,
         "support_digest": task.support.digest,
         "examples": [
-            {"case": e.case, "position": e.position, "depth": e.depth, "in_mm": e.in_mm}
+            {"case": e.case, "position": e.position, "depth": e.depth, "in_mm": e.in_mm, "spacing": e.spacing}
             for e in task.support.examples
         ],
     }
@@ -83,6 +85,7 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
         support = _read_support(folder, task)
         learned = load_file(folder / "learned.safetensors")
         intensity = Intensity.from_dict(task["intensity"])
+        views = Views.named(task.get("views", []))
     except _DAMAGED as error:
         raise _no_task(folder, error) from error
     if backbone is None or isinstance(backbone, str):
@@ -101,6 +104,7 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
         task["axis"],
         {name: torch.as_tensor(value) for name, value in learned.items()},
         task["seed"],
+        views,
     )
 
 
@@ -108,13 +112,20 @@ def _read_support(folder: Path, task: dict[str, Any]) -> SupportSet:
     # Opened here, since numpy leaves a file it cannot read open.
     with (folder / "support.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
         examples = tuple(
-            Example(stored[f"image_{i}"], stored[f"labels_{i}"], **where)
+            Example(stored[f"image_{i}"], stored[f"labels_{i}"], **_place(where))
             for i, where in enumerate(task["examples"])
         )
     support = SupportSet(examples, {int(value): name for value, name in task["classes"].items()})
     if support.digest != task["support_digest"]:
         raise ValueError("its support is not the one it describes")
     return support
+
+
+def _place(where: dict[str, Any]) -> dict[str, Any]:
+    if where.get("spacing") is None:
+        return where
+    d, h, w = where["spacing"]
+    return where | {"spacing": (float(d), float(h), float(w))}
 
 
 def _no_task(folder: Path, error: Exception) -> UnreadableFile:

@@ -33,7 +33,7 @@ LIBRARIES = {
     "evaluation": {"numpy", "scipy"},
     "facade": {"numpy", "torch", "safetensors", "pydantic"},
     "engine": {"numpy", "torch"},
-    "methods": {"numpy", "torch"},
+    "methods": {"numpy", "torch", "lpips"},
     "training": {"numpy", "torch", "safetensors"},
     "backbones": {"torch", "transformers", "safetensors", "huggingface_hub"},
     "datasets": {"numpy"},

@@ -18,6 +18,7 @@ def test_the_public_surface_is_exactly_this():
         "Segmenter",
         "SupportSet",
         "UnpromptedError",
+        "Views",
         "Volume",
         "load_backbone",
         "read_image",

@@ -21,10 +21,12 @@ def test_a_registered_name_is_its_file_stem(registry, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_names_its_paper_and_whether_it_trains(name):
+def test_every_method_names_its_paper_whether_it_trains_and_what_it_takes(name):
     kind = METHODS.load(name)
     assert kind.paper
     assert isinstance(kind.needs_training, bool)
+    assert set(kind.inputs) <= {"volumes", "slices", "images", "videos"}
+    assert kind.inputs
 
 
 def test_an_unknown_name_is_refused_with_those_known():

@@ -15,7 +15,7 @@ from unprompted.registry import METHODS
 from unprompted.segmenter import FittedSegmenter, Segmenter, make_method
 from unprompted.support import SupportSet
 
-CHEAP = {"epochs": 1, "steps_per_epoch": 2, "sequence": 2}
+CHEAP = {"epochs": 1, "steps_per_epoch": 2, "sequence": 2, "augmented": 24}
 IN_ORDER = {"retrieval": "none"}  # a first frame that no later frame decides
 
 

@@ -2,9 +2,10 @@
 
 import time
 
+import numpy as np
 import pytest
 
-from builders import dice
+from builders import dice, make_subject
 from unprompted import Segmenter
 from unprompted.backbones import shipped
 from unprompted.datasets.synthetic import Synthetic
@@ -42,3 +43,18 @@ def test_the_shipped_file_is_small_and_loads_in_a_moment(single_thread):
     assert (shipped.FOLDER / "model.safetensors").stat().st_size <= 24 * 2**20
     assert sum(p.numel() for p in backbone.model.parameters()) <= 12e6
     assert backbone.input_size == 256
+
+
+def test_loading_the_weights_again_gives_the_same_mask(single_thread):
+    shape, spacing_mm = (4, 64, 64), (3.0, 1.0, 1.0)
+    support = make_subject(shape, classes=2, seed=1, spacing_mm=spacing_mm)
+    query, _ = make_subject(shape, classes=2, seed=2, spacing_mm=spacing_mm)
+    first, second = (
+        Segmenter(make_method("sam2-mask", {"supports": 2}), load_backbone("builtin"))
+        .fit([support])
+        .segment(query)
+        for _ in range(2)
+    )
+    assert set(np.unique(first.labels.labels)) == {0, 1, 2}, "the check needs a mask that is not empty"
+    np.testing.assert_array_equal(first.labels.labels, second.labels.labels)
+    np.testing.assert_array_equal(first.confidence, second.confidence)

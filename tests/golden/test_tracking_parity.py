@@ -131,7 +131,7 @@ def tracked_by_us(backbone, film, masks, method=None):
     labels = (masks[0] * 1 + masks[1] * 2).to(torch.uint8)[None]
     fitted = method.prepare(backbone, SupportFrames(pixels, labels, 2, (0,), (0,)), {})
     query = Volume(film[1:], Grid.without_mm((len(film) - 1, size, size)), axis="t")
-    frames = EncodedFrames(backbone, query, Intensity("rgb", 0, 255))
+    frames = EncodedFrames(backbone, Intensity("rgb", 0, 255).apply(query.voxels))
     steps = dict(sweep(method, backbone, fitted, frames))
     decoded = [steps[t].decoded for t in range(len(film) - 1)]
     return Tracked(

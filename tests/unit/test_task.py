@@ -6,7 +6,8 @@ import pytest
 
 from builders import make_subject
 from fakes import FakeBackbone
-from unprompted.errors import UnreadableFile, WeightsUnavailable
+from unprompted.engine.views import Views
+from unprompted.errors import UnreadableFile, UsageError, WeightsUnavailable
 from unprompted.segmenter import FittedSegmenter, Segmenter, make_method
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -116,6 +117,8 @@ def test_a_truncated_file_is_refused(tmp_path, name, kept, method):
         lambda told: told["examples"][0].pop("case"),
         lambda told: told.update(classes={"one": "liver"}),
         lambda told: told.update(examples=7),
+        lambda told: told.update(views=7),
+        lambda told: told["examples"][0].update(spacing=[1.0]),
         lambda told: told.update(format=2),
     ],
 )
@@ -125,6 +128,24 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path, change):
     change(told)
     (tmp_path / "task.json").write_text(json.dumps(told))
     with pytest.raises(UnreadableFile):
+        load(tmp_path)
+
+
+def test_a_task_from_before_views_has_none(tmp_path):
+    make_task(tmp_path)
+    told = json.loads((tmp_path / "task.json").read_text())
+    del told["views"]
+    for example in told["examples"]:
+        del example["spacing"]
+    (tmp_path / "task.json").write_text(json.dumps(told))
+    assert load(tmp_path).views == Views()
+
+
+def test_a_task_with_a_view_of_a_later_version_is_refused(tmp_path):
+    make_task(tmp_path)
+    told = json.loads((tmp_path / "task.json").read_text())
+    (tmp_path / "task.json").write_text(json.dumps(told | {"views": ["flips", "dreams"]}))
+    with pytest.raises(UsageError, match="no view is called dreams; known: flips"):
         load(tmp_path)
 
 

@@ -23,10 +23,12 @@ class Features:
     Attributes:
         levels: ``((1, C/8, S/4, S/4), (1, C/4, S/8, S/8), (1, C, g, g))``.
         position: position code of the coarsest level, ``(1, C, g, g)``.
+        pixels: the frame itself, ``(1, 3, S, S)`` in 0..1, where the encoder keeps it.
     """
 
     levels: tuple[Tensor, Tensor, Tensor]
     position: Tensor
+    pixels: Tensor | None = None
 
     @property
     def pooled(self) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unprompted.backbones.base import Decoded, Features, MemoryEntry, Prompt, Recall
-from unprompted.backbones.weights import load_model, parameters_digest
+from unprompted.backbones.weights import load_model, parameters_digest, resized_config
 
 ABSENT_LOGIT = -1024.0  # mask logit of an object whose presence is denied, as in SAM2
 _GIVEN_SCALE, _GIVEN_BIAS = 20.0, -10.0  # logits that stand for a given mask, as in SAM2
@@ -80,6 +80,13 @@ class Sam2Backbone:
     def _grid_side(self) -> int:
         return int(self.model.backbone_feature_sizes[-1][0])
 
+    def sharing_weights_at(self, input_size: int) -> "Sam2Backbone":
+        """The same parameters, shared, behind another input size."""
+        config = resized_config(self.model.config, input_size)
+        model = type(self.model)(config).to(self.device)
+        model.load_state_dict(self.model.state_dict(keep_vars=True), assign=True)
+        return Sam2Backbone(model.train(self.model.training), self.name)
+
     def encode(self, frames: Tensor) -> list[Features]:
         """Features of frames ``(T, 3, S, S)`` with values in 0..1, one record each."""
         mean = frames.new_tensor(_CHANNEL_MEAN).view(1, 3, 1, 1)
@@ -93,7 +100,7 @@ class Sam2Backbone:
         )
         position = found.fpn_position_encoding[-1][:, :1].permute(1, 2, 0).unflatten(2, tuple(sizes[-1]))
         return [
-            Features((fine[t : t + 1], middle[t : t + 1], coarse[t : t + 1]), position)
+            Features((fine[t : t + 1], middle[t : t + 1], coarse[t : t + 1]), position, frames[t : t + 1])
             for t in range(frames.shape[0])
         ]
 
@@ -240,7 +247,7 @@ def load_sam2(
 
     Args:
         source: ``facebook/sam2.1-hiera-tiny``, a folder, or a ``.pt`` file.
-        input_size: side of the square input in pixels, 256 to 1024; None keeps the model's own.
+        input_size: side of the square input in pixels, 128 to 1024; None keeps the model's own.
         device: "cpu", "cuda", "cuda:1", "mps".
         dtype: "float32" or "bfloat16".
 

@@ -53,7 +53,7 @@ __all__ = [
     "verify",
 ]
 
-MIN_INPUT_SIZE, MAX_INPUT_SIZE = 256, 1024  # pixels
+MIN_INPUT_SIZE, MAX_INPUT_SIZE = 128, 1024  # pixels
 INPUT_SIZE_STEP = 32  # the windowed position code tiles the stride-4 grid by 8
 _FEATURE_STRIDES = (4, 8, 16)
 _TRANSFORMERS_WEIGHTS = (
@@ -109,12 +109,12 @@ def resized_config(config: Sam2VideoConfig, input_size: int) -> Sam2VideoConfig:
     """A copy of a configuration for another input size; the same parameters fit both.
 
     Raises:
-        UsageError: the size is not a multiple of 32 in 256..1024.
+        UsageError: the size is not a multiple of 32 in 128..1024.
     """
     if input_size % INPUT_SIZE_STEP or not MIN_INPUT_SIZE <= input_size <= MAX_INPUT_SIZE:
         raise UsageError(
             f"input size is {input_size}, but a multiple of {INPUT_SIZE_STEP} from {MIN_INPUT_SIZE} to "
-            f"{MAX_INPUT_SIZE} is needed, for example 256, 512 or 1024"
+            f"{MAX_INPUT_SIZE} is needed, for example 128, 256, 512 or 1024"
         )
     resized: Any = copy.deepcopy(config)  # its nested parts are typed as plain mappings too
     resized.image_size = input_size

@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone, Features
-from unprompted.images import Volume
-from unprompted.intensity import Intensity
+from unprompted.intensity import Intensity, Scaled
 from unprompted.methods.base import SupportFrames
 from unprompted.support import SupportSet
 
@@ -53,21 +54,50 @@ def to_label_frame(labels: NDArray[np.integer], values: Sequence[int], size: int
     return present[soft[0].argmax(dim=0)].to(torch.int16)
 
 
-def support_frames(support: SupportSet, intensity: Intensity, size: int) -> SupportFrames:
-    """The support at the model's input size, each case scaled by its own intensities."""
-    values = list(support.classes)
-    pixels, labels, cases, positions = [], [], [], []
-    for index, case in enumerate(support.cases):
+@dataclass(frozen=True, eq=False)
+class LabelledSlices:
+    """The labelled slices of one case, scaled.
+
+    Attributes:
+        images: ``(H, W)`` or ``(H, W, 3)`` each, in 0..1.
+        labels: ``(H, W)`` integers each.
+        positions: slice index of each in its case.
+    """
+
+    images: Sequence[Scaled]
+    labels: Sequence[NDArray[Any]]
+    positions: Sequence[int]
+
+
+def scaled_cases(support: SupportSet, intensity: Intensity) -> list[LabelledSlices]:
+    """The support case by case, each scaled by its own intensities."""
+    cases = []
+    for case in support.cases:
         examples = [e for e in support.examples if e.case == case]
         scaled = intensity.apply_case([e.image for e in examples])
-        for example, image in zip(examples, scaled, strict=True):
+        cases.append(LabelledSlices(scaled, [e.labels for e in examples], [e.position for e in examples]))
+    return cases
+
+
+def labelled_frames(cases: Sequence[LabelledSlices], values: Sequence[int], size: int) -> SupportFrames:
+    """Labelled slices at the model's input size; object k is the k-th of the label values."""
+    pixels, labels = [], []
+    numbers: list[int] = []
+    positions: list[int] = []
+    for index, case in enumerate(cases):
+        for image, label in zip(case.images, case.labels, strict=True):
             pixels.append(to_frames(image[None], size)[0])
-            labels.append(to_label_frame(example.labels, values, size))
-            cases.append(index)
-            positions.append(example.position)
+            labels.append(to_label_frame(label, values, size))
+        numbers += [index] * len(case.positions)
+        positions += case.positions
     return SupportFrames(
-        torch.stack(pixels), torch.stack(labels), len(values), tuple(cases), tuple(positions)
+        torch.stack(pixels), torch.stack(labels), len(values), tuple(numbers), tuple(positions)
     )
+
+
+def support_frames(support: SupportSet, intensity: Intensity, size: int) -> SupportFrames:
+    """The support at the model's input size, each case scaled by its own intensities."""
+    return labelled_frames(scaled_cases(support, intensity), list(support.classes), size)
 
 
 class EncodedFrames:
@@ -75,17 +105,16 @@ class EncodedFrames:
 
     Args:
         backbone: encodes.
-        volume: the query.
-        intensity: how voxels become 0..1.
+        slices: the query, ``(T, H, W)`` or ``(T, H, W, 3)`` in 0..1.
     """
 
-    def __init__(self, backbone: Backbone, volume: Volume, intensity: Intensity) -> None:
+    def __init__(self, backbone: Backbone, slices: Scaled) -> None:
         self._backbone = backbone
-        self._scaled = intensity.apply(volume.voxels)
+        self._slices = slices
         self._chunks: OrderedDict[int, list[Features]] = OrderedDict()
 
     def __len__(self) -> int:
-        return int(self._scaled.shape[0])
+        return int(self._slices.shape[0])
 
     def __getitem__(self, frame: int) -> Features:
         return self._chunk(frame // _CHUNK)[frame % _CHUNK]
@@ -99,7 +128,7 @@ class EncodedFrames:
         if number in self._chunks:
             self._chunks.move_to_end(number)
             return self._chunks[number]
-        slices = self._scaled[number * _CHUNK : (number + 1) * _CHUNK]
+        slices = self._slices[number * _CHUNK : (number + 1) * _CHUNK]
         frames = to_frames(slices, self._backbone.input_size).to(self._backbone.device)
         encoded = self._backbone.encode(frames)
         self._chunks[number] = encoded

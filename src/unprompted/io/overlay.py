@@ -1,5 +1,6 @@
 """One picture a case: what was found, or truth beside prediction, for people to look at."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,21 @@ _BY_PERCENTILE = Intensity("percentile", 0.5, 99.5)
 class _Tile:
     title: str
     picture: Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A picture with labels on it, beside a slice it belongs to.
+
+    Attributes:
+        title: one short line.
+        picture: ``(H, W)`` or ``(H, W, 3)`` in 0..1.
+        labels: ``(H, W)``.
+    """
+
+    title: str
+    picture: NDArray[np.float32]
+    labels: NDArray[np.unsignedinteger]
 
 
 def overlay_png(
@@ -100,6 +116,50 @@ def comparison_png(
     _save(_sheet(tiles, 3, volume.name, sorted(entries.items())), path)
 
 
+def matches_png(
+    volume: Volume,
+    labels: LabelMap,
+    panels: Mapping[int, Sequence[Panel]],
+    path: Path,
+    intensity: Intensity | None = None,
+    slices: int = 8,
+    tile: int = 240,
+) -> None:
+    """Write a picture of one row a slice: the slice with its labels, and what belongs to it.
+
+    Args:
+        volume: the image.
+        labels: on the grid of the image.
+        panels: slice index to what is shown beside that slice.
+        path: the PNG to write.
+        intensity: as in `overlay_png`.
+        slices: how many rows at most, evenly spaced over the labelled range.
+        tile: the longer side of one picture in pixels.
+
+    Raises:
+        GeometryMismatch: image and labels differ in shape.
+    """
+    _same_shape(volume, labels)
+    shown = _display(volume, intensity)
+    chosen = chosen_slices(labels.labels, slices)
+    columns = 1 + max(len(panels.get(position, ())) for position in chosen)
+    nothing = _Tile("", np.full((1, 1, 3), PAPER, np.uint8))
+    tiles = []
+    for position in chosen:
+        row = [
+            _Tile(
+                _title(volume, position),
+                painted(*_sized(shown[position], labels.labels[position], volume, tile)),
+            )
+        ]
+        for panel in panels.get(position, ()):
+            size = _fitted(panel.labels.shape[0], panel.labels.shape[1], tile)
+            plain = resized(to_bytes(panel.picture), size)
+            row.append(_Tile(panel.title, painted(plain, resized(panel.labels, size, smooth=False))))
+        tiles += row + [nothing] * (columns - len(row))
+    _save(_sheet(tiles, columns, volume.name, _entries(labels)), path)
+
+
 def chosen_slices(labels: NDArray[np.unsignedinteger], most: int) -> list[int]:
     """Positions of at most `most` slices, evenly spaced over the range that holds labels.
 
@@ -131,10 +191,14 @@ def _sized(
 ) -> tuple[Picture, NDArray[np.unsignedinteger]]:
     """A slice and its labels in true proportions, the longer side `tile` pixels."""
     _, h_mm, w_mm = volume.grid.spacing
-    height, width = shown.shape[0] * h_mm, shown.shape[1] * w_mm
-    factor = tile / max(height, width)
-    size = (max(round(height * factor), 16), max(round(width * factor), 16))
+    size = _fitted(shown.shape[0] * h_mm, shown.shape[1] * w_mm, tile)
     return resized(to_bytes(shown), size), resized(labels, size, smooth=False)
+
+
+def _fitted(height: float, width: float, tile: int) -> tuple[int, int]:
+    """Height and width in pixels, the longer one `tile`."""
+    factor = tile / max(height, width)
+    return max(round(height * factor), 16), max(round(width * factor), 16)
 
 
 def _title(volume: Volume, position: int) -> str:

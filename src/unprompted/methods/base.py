@@ -5,13 +5,15 @@ fields are its settings; what it learns lives in the records it gives back.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone, Decoded, Features, MemoryBank, MemoryEntry
+from unprompted.prediction import Chosen
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
@@ -26,6 +28,7 @@ class SupportFrames:
         objects: K, the number of classes.
         cases: index of the case of each frame, length N.
         positions: slice index of each frame in its case, length N.
+        copies: number of the augmented copy each frame is, 0 for the slice itself; empty where none is.
     """
 
     pixels: Tensor
@@ -33,6 +36,7 @@ class SupportFrames:
     objects: int
     cases: tuple[int, ...]
     positions: tuple[int, ...]
+    copies: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -41,6 +45,12 @@ class SupportFrames:
         """Masks of one frame, ``(K, S, S)`` bool."""
         numbers = torch.arange(1, self.objects + 1, device=self.labels.device)
         return self.labels[frame] == numbers[:, None, None]
+
+    def resized(self, size: int) -> "SupportFrames":
+        """The same frames at another input size, labels by nearest neighbour."""
+        pixels = F.interpolate(self.pixels, (size, size), mode="bilinear", antialias=True)
+        labels = F.interpolate(self.labels[:, None].float(), (size, size), mode="nearest-exact")
+        return replace(self, pixels=pixels, labels=labels[:, 0].to(self.labels.dtype))
 
     def shows(self) -> Tensor:
         """Whether a frame shows an object, ``(N, K)`` bool."""
@@ -65,12 +75,14 @@ class Step:
         quality: ``(K,)`` in 0..1, the method's own estimate of each mask.
         state: the method's state after this frame.
         entry: what the memory bank should remember of this frame; None keeps the bank as it is.
+        chosen: the support this frame was given, object by object, best first; for people to look at.
     """
 
     decoded: Decoded
     quality: Tensor
     state: Any
     entry: MemoryEntry | None
+    chosen: tuple[Chosen, ...] = ()
 
 
 class Method(Protocol):
@@ -78,6 +90,7 @@ class Method(Protocol):
 
     paper: ClassVar[str]
     needs_training: ClassVar[bool]
+    inputs: ClassVar[tuple[str, ...]]  # forms of support and queries, in words
 
     def train(
         self, backbone: Backbone, support: SupportFrames, seed: int, progress: Progress

@@ -16,7 +16,8 @@ from unprompted.methods.base import Place, Progress, Step, SupportFrames, confid
 from unprompted.methods.learner import Samples, apply_filters, scaled_inputs, steepest_descent
 from unprompted.methods.ofl_blend import Blend
 from unprompted.methods.ofl_training import Trainer
-from unprompted.methods.support_memory import SupportMemory, cosine, spread
+from unprompted.methods.support_memory import SupportMemory, cosine, spread_per_class
+from unprompted.prediction import Chosen
 from unprompted.training.augment import Augmentation
 
 
@@ -45,12 +46,14 @@ class State:
         learner: the online branch, None where it is switched off.
         kept: the last accepted memory entry of each object.
         wanted: support frames for the memory bank of each frame, ``(T or 1, n, K)``.
+        scores: how alike each held support frame is to each frame, ``(T, held)``, where that decided.
     """
 
     fitted: Fitted
     learner: Learner | None
     kept: MemoryEntry
     wanted: Tensor
+    scores: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class OflSam2:
 
     paper: ClassVar[str] = "OFL-SAM2, arXiv:2512.24861"
     needs_training: ClassVar[bool] = True
+    inputs: ClassVar[tuple[str, ...]] = ("volumes", "slices", "images", "videos")
 
     def __post_init__(self) -> None:
         if self.retrieved < 1:
@@ -144,18 +148,18 @@ class OflSam2:
 
     def begin(self, fitted: Fitted, pooled: Tensor, start: int) -> tuple[State, MemoryBank]:
         """Fill both memories with the most similar support and fit the learner to it."""
-        memory = fitted.memory
+        memory, scores = fitted.memory, None
         if self.retrieval == "none":
             first = memory.evenly_spaced(self.retrieved)
         else:
             scores = cosine(pooled, memory.pooled)
             first = memory.most_similar(scores.max(dim=0).values, self.retrieved)
         wanted = first.unsqueeze(0)
-        if self.retrieval == "frame":
+        if scores is not None and self.retrieval == "frame":
             wanted = torch.stack([memory.most_similar(row, self.retrieved) for row in scores])
         entries = memory.compose(first)
         learner = self._learner(fitted, first, entries) if self.learner else None
-        return State(fitted, learner, entries[0], wanted), MemoryBank(entries)
+        return State(fitted, learner, entries[0], wanted, scores), MemoryBank(entries)
 
     def step(
         self, backbone: Backbone, state: State, features: Features, memory: MemoryBank, at: Place
@@ -170,16 +174,23 @@ class OflSam2:
             mapped = apply_filters(state.learner.filters, inputs)
             fused = self.blended(state.fitted.blend, fused, mapped)
         decoded = backbone.decode(fused, features)
-        score = confidence_score(decoded)
+        score, chosen = confidence_score(decoded), self._chosen(state, at)
         kept = (score >= self.gamma) & (decoded.logits > 0).flatten(1).any(dim=1)
         if not self.update or not bool(kept.any()):
-            return Step(decoded, score, state, None)
+            return Step(decoded, score, state, None, chosen)
         fresh = backbone.remember(features, decoded)
         entry = _where(kept, fresh, state.kept)
         learner = state.learner
         if learner:
             learner = self._updated(state.fitted.blend, learner, inputs, fresh, kept)
-        return Step(decoded, score, replace(state, kept=entry, learner=learner), entry)
+        return Step(decoded, score, replace(state, kept=entry, learner=learner), entry, chosen)
+
+    def _chosen(self, state: State, at: Place) -> tuple[Chosen, ...]:
+        """The support in the memory bank of a frame, with its scores for that frame."""
+        if state.scores is None:
+            return ()
+        wanted = state.wanted[at.position if self.retrieval == "frame" else 0]
+        return state.fitted.memory.chosen(wanted, state.scores[at.position])
 
     def blended(self, blend: Blend, attended: Tensor, mapped: Tensor) -> Tensor:
         """Conditioned features for the decoder, ``(K, C, g, g)``."""
@@ -193,9 +204,7 @@ class OflSam2:
             return Blend(support.objects, backbone.channels, backbone.memory_width, self.kernel)
 
     def _memory(self, backbone: Backbone, support: SupportFrames) -> SupportMemory:
-        shows = support.shows()
-        per_class = (spread(column.nonzero()[:, 0].tolist(), self.pool) for column in shows.T)
-        return SupportMemory.build(backbone, support, sorted({f for frames in per_class for f in frames}))
+        return SupportMemory.build(backbone, support, spread_per_class(support.shows(), self.pool))
 
     def _learner(self, fitted: Fitted, frames: Tensor, entries: tuple[MemoryEntry, ...]) -> Learner:
         """The online branch fitted to the given support frames ``(n, K)``."""

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone, Features, MemoryBank, MemoryEntry
 from unprompted.errors import UsageError
 from unprompted.methods.base import Place, Progress, Step, SupportFrames, confidence_score
-from unprompted.methods.support_memory import SupportMemory, spread
+from unprompted.methods.support_memory import conditioning, spread
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class Sam2Mask:
 
     paper: ClassVar[str] = "Ravi et al., SAM 2: Segment Anything in Images and Videos, arXiv:2408.00714"
     needs_training: ClassVar[bool] = False
+    inputs: ClassVar[tuple[str, ...]] = ("volumes", "slices", "images", "videos")
 
     def __post_init__(self) -> None:
         if self.supports < 1:
@@ -40,15 +40,8 @@ class Sam2Mask:
         self, backbone: Backbone, support: SupportFrames, learned: dict[str, Tensor]
     ) -> tuple[MemoryEntry, ...]:
         """Conditioning entries, composed over the classes."""
-        shows = support.shows()
-        per_class = [
-            spread(shows[:, k].nonzero()[:, 0].tolist(), self.supports) for k in range(shows.shape[1])
-        ]
-        held = sorted({frame for frames in per_class for frame in frames})
-        memory = SupportMemory.build(backbone, support, held)
-        count = max(len(frames) for frames in per_class)
-        wanted = torch.tensor([[frames[i % len(frames)] for frames in per_class] for i in range(count)])
-        return memory.compose(wanted)
+        per_class = [spread(shown.nonzero()[:, 0].tolist(), self.supports) for shown in support.shows().T]
+        return conditioning(backbone, support, per_class)
 
     def start(self, fitted: tuple[MemoryEntry, ...], pooled: Tensor) -> int:
         """The first frame: one forward sweep."""

@@ -3,7 +3,7 @@
 A building block shared by methods; it is not a method itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,20 +12,23 @@ from torch import Tensor
 
 from unprompted.backbones.base import Backbone, Features, MemoryEntry
 from unprompted.methods.base import SupportFrames
+from unprompted.prediction import Chosen
 
 _CHUNK = 8
 
 
 @dataclass(frozen=True, eq=False)
 class SupportMemory:
-    """Memory of every (support frame, object) pair that is shown.
+    """Memory of every (support frame, object) pair that is held: those that are shown, if not told.
 
     Attributes:
         entries: ``(frame, object)`` to an entry of that one object.
         coarse: frame to its coarsest features, ``(1, C, g, g)``.
         pooled: descriptors of the frames held, ``(n, C)``.
         frames: which frames are held, ascending, length n.
-        shows: ``(n, K)`` bool.
+        shows: the pairs held, ``(n, K)`` bool.
+        described: what retrieval compares, ``(n, D)``.
+        origins: case, slice and augmented copy of each frame held, length n.
     """
 
     entries: dict[tuple[int, int], MemoryEntry]
@@ -33,24 +36,53 @@ class SupportMemory:
     pooled: Tensor
     frames: tuple[int, ...]
     shows: Tensor
+    described: Tensor
+    origins: tuple[tuple[int, int, int], ...]
 
     @classmethod
     @torch.no_grad()
-    def build(cls, backbone: Backbone, support: SupportFrames, frames: list[int]) -> "SupportMemory":
-        """Encode the given frames of the support and remember each object they show."""
-        entries, coarse, pooled = {}, {}, []
-        shows = support.shows()
+    def build(
+        cls,
+        backbone: Backbone,
+        support: SupportFrames,
+        frames: list[int],
+        held: Tensor | None = None,
+        describe: Callable[[Features], Tensor] = lambda features: features.pooled,
+    ) -> "SupportMemory":
+        """Encode the given frames of the support and remember the objects they hold.
+
+        Args:
+            backbone: encodes.
+            support: the support.
+            frames: which frames of it, ascending.
+            held: which objects to remember of each frame of the support, ``(N, K)`` bool; None takes
+                those it shows. An object that is held but not shown is remembered as absent.
+            describe: the descriptor ``(D,)`` that retrieval compares.
+        """
+        entries, coarse, pooled, described = {}, {}, [], []
+        held = support.shows() if held is None else held
         for frame, features in _encoded(backbone, support, frames):
             coarse[frame] = features.levels[2]
             pooled.append(features.pooled)
-            shown = [int(k) for k in shows[frame].nonzero()[:, 0]]
-            if not shown:
+            described.append(describe(features))
+            objects = [int(k) for k in held[frame].nonzero()[:, 0]]
+            if not objects:
                 continue
-            masks = support.masks(frame)[shown].to(backbone.device)
+            masks = support.masks(frame)[objects].to(backbone.device)
             entry = backbone.remember(features, backbone.adopt(features, masks))
-            for row, k in enumerate(shown):
+            for row, k in enumerate(objects):
                 entries[frame, k] = entry.of(torch.tensor([row], device=backbone.device))
-        return cls(entries, coarse, torch.stack(pooled), tuple(frames), shows[frames])
+        copies = support.copies or (0,) * len(support)
+        origins = tuple((support.cases[f], support.positions[f], copies[f]) for f in frames)
+        return cls(
+            entries,
+            coarse,
+            torch.stack(pooled),
+            tuple(frames),
+            held[frames],
+            torch.stack(described),
+            origins,
+        )
 
     def compose(self, wanted: Tensor) -> tuple[MemoryEntry, ...]:
         """Entries over all objects: row i holds, for object k, frame ``wanted[i, k]``; ``(n, K)``."""
@@ -79,6 +111,21 @@ class SupportMemory:
             columns.append(torch.tensor([self.frames[int(i)] for i in chosen]))
         return torch.stack(columns, dim=1)
 
+    def chosen(self, wanted: Tensor, scores: Tensor) -> tuple[Chosen, ...]:
+        """The frames ``wanted[:, k]`` of every object as records, repetitions left out.
+
+        Args:
+            wanted: frame numbers ``(n, K)``, best first.
+            scores: one score a held frame, ``(held,)``.
+        """
+        row_of = {frame: row for row, frame in enumerate(self.frames)}
+        values, found = scores.tolist(), []
+        for k, column in enumerate(wanted.T.tolist()):
+            for row in (row_of[frame] for frame in dict.fromkeys(column)):
+                case, position, copy = self.origins[row]
+                found.append(Chosen(k, case, position, values[row], copy))
+        return tuple(found)
+
     def evenly_spaced(self, count: int) -> Tensor:
         """For each object frames evenly spaced over those that show it: numbers ``(count, objects)``.
 
@@ -97,6 +144,16 @@ def _encoded(backbone: Backbone, support: SupportFrames, frames: list[int]) -> I
         yield from zip(chunk, backbone.encode(support.pixels[chunk].to(backbone.device)), strict=True)
 
 
+def conditioning(
+    backbone: Backbone, support: SupportFrames, per_class: list[list[int]]
+) -> tuple[MemoryEntry, ...]:
+    """Entries over all objects from the given frames of each class, repeated where one has fewer."""
+    memory = SupportMemory.build(backbone, support, sorted({f for frames in per_class for f in frames}))
+    count = max(len(frames) for frames in per_class)
+    wanted = torch.tensor([[frames[i % len(frames)] for frames in per_class] for i in range(count)])
+    return memory.compose(wanted)
+
+
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of every pair of rows, ``(n, C)`` and ``(m, C)`` to ``(n, m)``, after removing b's mean.
 
@@ -104,6 +161,12 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     """
     centre = b.mean(dim=0, keepdim=True) if len(b) > 1 else torch.zeros_like(b)
     return F.normalize(a - centre, dim=1) @ F.normalize(b - centre, dim=1).T
+
+
+def spread_per_class(shows: Tensor, count: int) -> list[int]:
+    """Frames in order, of each class at most `count` evenly spaced over those that show it, ``(N, K)``."""
+    per_class = (spread(shown.nonzero()[:, 0].tolist(), count) for shown in shows.T)
+    return sorted({frame for frames in per_class for frame in frames})
 
 
 def spread(candidates: list[int], count: int) -> list[int]:

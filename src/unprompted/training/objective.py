@@ -89,7 +89,7 @@ def episode_loss(
         prompt = _boxes(batch.masks[:, frame].flatten(0, 1), choices.jitter) if choices.boxed else None
         candidates = backbone.candidates(fused, features, prompt, several=not single)
         matching = matching_loss(features, target, seen, shown)
-        losses.append(_candidate_loss(candidates, target) + _MATCHING_WEIGHT * matching)
+        losses.append(candidate_loss(candidates, target) + _MATCHING_WEIGHT * matching)
         if probe is not None:
             losses[-1] = losses[-1] + _PROBE_WEIGHT * _probe_loss(probe(fused), target)
         decoded = backbone.choose(candidates, candidates.quality.argmax(dim=1))
@@ -146,7 +146,7 @@ def _probe_loss(logits: Tensor, target: Tensor) -> Tensor:
     return mask_loss(logits[:, 0], coarse).mean()
 
 
-def _candidate_loss(candidates: Candidates, target: Tensor) -> Tensor:
+def candidate_loss(candidates: Candidates, target: Tensor) -> Tensor:
     """Mask loss of the best candidate and of all, predicted IoU and presence."""
     wanted = target.unsqueeze(1).expand_as(candidates.logits)
     masks = mask_loss(candidates.logits, wanted)

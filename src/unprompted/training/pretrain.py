@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from unprompted.backbones.sam2 import Sam2Backbone
 from unprompted.backbones.tiny import TinyShape, random_model
+from unprompted.errors import UsageError
 from unprompted.training.objective import EpisodeBatch, ObjectiveChoices, episode_loss
 from unprompted.training.recipes import PretrainRecipe
 from unprompted.training.synth import SynthSettings, episode
@@ -36,6 +38,8 @@ class Episodes(Dataset[EpisodeBatch]):
         draw = torch.Generator().manual_seed(first)
         supports = int(torch.randint(recipe.supports[0], recipe.supports[1] + 1, (1,), generator=draw))
         classes = int(torch.randint(recipe.classes[0], recipe.classes[1] + 1, (1,), generator=draw))
+        strength, smallest = torch.rand(2, generator=draw).tolist()
+        least, most = recipe.smallest
         settings = SynthSettings(
             **vars(recipe.synth)
             | {
@@ -43,7 +47,8 @@ class Episodes(Dataset[EpisodeBatch]):
                 "supports": (supports, supports),
                 "queries": recipe.queries,
                 "classes": (classes, classes),
-                "strength": recipe.synth.strength * float(torch.rand(1, generator=draw)),
+                "strength": recipe.synth.strength * strength,
+                "smallest": least * (most / least) ** smallest,
             }
         )
         made = [episode(settings, seed=first + i) for i in range(stage.batch)]
@@ -61,6 +66,7 @@ def pretrain(
     checkpoint_every: int = 100,
     held_out_batches: int = 8,
     until: int | None = None,
+    initial: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Path:
     """Run or resume a recipe.
@@ -73,14 +79,19 @@ def pretrain(
         checkpoint_every: steps between checkpoints and held-out measurements.
         held_out_batches: batches of episodes never trained on, for the log.
         until: stop after this step though the recipe goes on; None runs to its end.
+        initial: safetensors file whose weights a new run starts from; None starts from random ones.
         report: called with each row of the log.
 
     Returns:
         Path of the checkpoint.
+
+    Raises:
+        UsageError: the folder's checkpoint belongs to another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
-    state = _load(checkpoint, recipe, device) if checkpoint.exists() else _initial(recipe, device)
+    resumed = checkpoint.exists()
+    state = _load(checkpoint, recipe, device) if resumed else _State(recipe, device, initial)
     last = min(recipe.steps, until if until is not None else recipe.steps)
     while state.step < last:
         stage_end = _end_of_stage(recipe, state.step)
@@ -96,10 +107,12 @@ def pretrain(
 class _State:
     """Model, optimiser and averaged weights at one step."""
 
-    def __init__(self, recipe: PretrainRecipe, device: str) -> None:
+    def __init__(self, recipe: PretrainRecipe, device: str, initial: Path | None = None) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device = recipe, device
         self.weights = {k: v.to(device) for k, v in random_model(recipe.shape).state_dict().items()}
+        if initial is not None:
+            self.weights = {k: v.to(device).float() for k, v in load_file(initial).items()}
         self.probe = torch.nn.Conv2d(recipe.shape.channels, 1, 1).to(device)
         self.step, self.elapsed_s = 0, 0.0
         self.place(recipe.stage_at(0).size)
@@ -131,6 +144,7 @@ class _State:
     def save(self, path: Path) -> None:
         """Write a checkpoint under another name first, so that a kill never leaves half of one."""
         content = {
+            "recipe": repr(self.recipe),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
             "size": self.size,
@@ -144,12 +158,10 @@ class _State:
         part.replace(path)
 
 
-def _initial(recipe: PretrainRecipe, device: str) -> _State:
-    return _State(recipe, device)
-
-
 def _load(path: Path, recipe: PretrainRecipe, device: str) -> _State:
     content = torch.load(path, map_location=device, weights_only=True)
+    if content["recipe"] != repr(recipe):
+        raise UsageError(f"{path} belongs to another recipe; give an empty folder, or the recipe it began with")
     state = _State(recipe, device)
     state.weights = content["model"]
     state.probe.load_state_dict(content["probe"])

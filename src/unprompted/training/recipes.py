@@ -28,8 +28,9 @@ class PretrainRecipe:
     Attributes:
         shape: the model; its input size is that of the last stage.
         stages: sizes and steps, in order; the learning rate falls towards the end of the last one.
-        synth: the generator's settings; size, supports and classes are set step by step, and the
-            spread between subjects is drawn evenly from none to `synth.strength`.
+        synth: the generator's settings; size, supports, classes and smallest are set step by step, and
+            the spread between subjects is drawn evenly from none to `synth.strength`.
+        smallest: span of the least area of a class, as a share of the picture; drawn logarithmically.
         supports: fewest and most support frames of an episode.
         queries: query frames of an episode.
         classes: fewest and most classes of an episode.
@@ -45,6 +46,7 @@ class PretrainRecipe:
     shape: TinyShape
     stages: tuple[Stage, ...]
     synth: SynthSettings = field(default_factory=SynthSettings)
+    smallest: tuple[float, float] = (0.002, 0.02)
     supports: tuple[int, int] = (1, 4)
     queries: int = 5
     classes: tuple[int, int] = (1, 3)
@@ -76,8 +78,15 @@ RECIPES = {
     "builtin-cpu": PretrainRecipe(
         TinyShape(),
         (Stage(128, 1_250, 3), Stage(256, 100, 3)),
-        synth=SynthSettings(smallest=0.02),  # at 128 px smaller classes are a pixel or two of the loss
+        smallest=(0.02, 0.02),  # at 128 px smaller classes are a pixel or two of the loss
         queries=3,
+    ),
+    "builtin-cpu-2": PretrainRecipe(  # goes on from the weights of builtin-cpu, with smaller classes
+        TinyShape(),
+        (Stage(128, 1_000, 3), Stage(256, 350, 3)),
+        smallest=(0.004, 0.02),
+        queries=3,
+        seed=1,
     ),
     "test": PretrainRecipe(
         TinyShape(64, widths=(16, 32, 48, 64), blocks=(1, 1, 1, 1), channels=64, memory_layers=1),

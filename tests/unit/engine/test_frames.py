@@ -24,6 +24,10 @@ class CountingBackbone(FakeBackbone):
         return super().encode(frames)
 
 
+def slices_of(count):
+    return AS_STORED.apply(make_volume((count, 32, 32)).voxels)
+
+
 def test_slices_of_the_model_size_come_through_untouched():
     slices = np.random.default_rng(0).random((2, 64, 64), np.float32)
     frames = to_frames(slices, 64)
@@ -133,7 +137,7 @@ def test_masks_of_a_frame_are_one_an_object():
 
 def test_every_frame_is_encoded_once_while_all_are_kept():
     backbone = CountingBackbone()
-    frames = EncodedFrames(backbone, make_volume((20, 32, 32)), AS_STORED)
+    frames = EncodedFrames(backbone, slices_of(20))
     frames.pooled()
     for t in reversed(range(20)):
         frames[t]
@@ -141,12 +145,12 @@ def test_every_frame_is_encoded_once_while_all_are_kept():
 
 
 def test_frames_that_were_dropped_are_encoded_to_the_same_features(monkeypatch):
-    volume = make_volume((30, 32, 32))
-    kept = EncodedFrames(FakeBackbone(), volume, AS_STORED)
+    slices = slices_of(30)
+    kept = EncodedFrames(FakeBackbone(), slices)
     expected = [kept[t].levels for t in range(30)]
     monkeypatch.setattr(frames_module, "_KEPT_BYTES", 1)
     backbone = CountingBackbone()
-    dropping = EncodedFrames(backbone, volume, AS_STORED)
+    dropping = EncodedFrames(backbone, slices)
     order = [*range(30), *reversed(range(30))]
     for t in order:
         assert all(torch.equal(a, b) for a, b in zip(dropping[t].levels, expected[t], strict=True))
@@ -154,7 +158,7 @@ def test_frames_that_were_dropped_are_encoded_to_the_same_features(monkeypatch):
 
 
 def test_descriptors_are_those_of_the_frames():
-    frames = EncodedFrames(FakeBackbone(), make_volume((10, 32, 32)), AS_STORED)
+    frames = EncodedFrames(FakeBackbone(), slices_of(10))
     assert len(frames) == 10
     pooled = frames.pooled()
     assert pooled.shape == (10, 16)

@@ -286,3 +286,18 @@ def test_retrieval_finds_a_support_frame_that_is_asked_for_again(support):
 def test_the_pool_bounds_the_support_frames_held(support):
     fitted = replace(QUICK, pool=3).prepare(FakeBackbone(), support, {})
     assert fitted.memory.frames == (0, 4, 9)
+
+
+@pytest.mark.parametrize("retrieval", ["frame", "sequence"])
+def test_the_support_of_a_frame_is_told_with_its_scores(support, query, learned, retrieval):
+    step, state, _ = first_step(replace(QUICK, retrieval=retrieval), support, query, learned, at=1)
+    assert [c.object for c in step.chosen] == [0, 0, 1, 1]
+    memory = state.fitted.memory
+    scores = cosine(query[1].pooled[None], memory.pooled)[0]
+    place = memory.origins.index((step.chosen[0].case, step.chosen[0].position, 0))
+    assert step.chosen[0].score == pytest.approx(float(scores[place]), abs=1e-5)
+
+
+def test_without_retrieval_nothing_is_told(support, query, learned):
+    step, _, _ = first_step(replace(QUICK, retrieval="none"), support, query, learned)
+    assert step.chosen == ()

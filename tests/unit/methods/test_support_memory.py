@@ -3,7 +3,14 @@ import torch
 
 from fakes import GRID, FakeBackbone
 from unprompted.methods.base import SupportFrames
-from unprompted.methods.support_memory import SupportMemory, cosine, spread
+from unprompted.methods.support_memory import (
+    SupportMemory,
+    conditioning,
+    cosine,
+    spread,
+    spread_per_class,
+)
+from unprompted.prediction import Chosen
 
 
 def make_support(shown, levels=None):
@@ -117,3 +124,41 @@ def test_similarity_to_a_single_support_frame_is_the_plain_cosine():
 )
 def test_frames_are_spread_evenly_with_both_ends(candidates, count, chosen):
     assert spread(candidates, count) == chosen
+
+
+def test_an_object_that_is_held_but_not_shown_is_remembered_as_absent():
+    held = torch.tensor([[True, True], [False, True]])
+    memory = SupportMemory.build(FakeBackbone(), make_support([[0], [1]]), [0, 1], held)
+    assert sorted(memory.entries) == [(0, 0), (0, 1), (1, 1)]
+    assert memory.shows.tolist() == held.tolist()
+    assert float(memory.entries[0, 0].tokens[..., 4:].max()) == 1
+    assert float(memory.entries[0, 1].tokens[..., 4:].max()) == 0
+
+
+def test_retrieval_compares_pooled_features_or_what_it_is_told_to():
+    support = make_support([[0], [0]])
+    assert make_memory([[0], [0]]).described.shape == (2, 16)
+    finest = SupportMemory.build(
+        FakeBackbone(), support, [0, 1], describe=lambda features: features.levels[0].flatten()
+    )
+    assert finest.described.shape == (2, 2 * 16 * 16)
+
+
+def test_what_was_chosen_is_told_by_case_and_slice_without_repetitions():
+    support = make_support([[0, 1], [0], [1]])
+    support = SupportFrames(support.pixels, support.labels, 2, (0, 1, 1), (4, 7, 9), (0, 3, 0))
+    memory = SupportMemory.build(FakeBackbone(), support, [0, 1, 2])
+    chosen = memory.chosen(torch.tensor([[1, 2], [0, 2]]), torch.tensor([0.25, 0.5, 0.125]))
+    assert chosen == (Chosen(0, 1, 7, 0.5, 3), Chosen(0, 0, 4, 0.25), Chosen(1, 1, 9, 0.125))
+
+
+def test_conditioning_entries_repeat_the_frames_of_a_class_that_has_fewer():
+    first, second = conditioning(FakeBackbone(), make_support([[0, 1], [0]]), [[0, 1], [0]])
+    assert torch.equal(first.tokens[:, 1], second.tokens[:, 1])
+    assert not torch.equal(first.tokens[:, 0], second.tokens[:, 0])
+
+
+def test_frames_are_spread_over_each_class_and_counted_once():
+    shows = torch.tensor([[1, 0], [1, 0], [1, 1], [0, 1], [0, 1]]).bool()
+    assert spread_per_class(shows, 2) == [0, 2, 4]
+    assert spread_per_class(shows, 9) == [0, 1, 2, 3, 4]

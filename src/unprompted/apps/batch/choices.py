@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from unprompted.engine.views import NO_VIEWS, Views
 from unprompted.errors import UsageError
 from unprompted.registry import DEFAULT_METHOD, METHODS
 
@@ -25,6 +26,7 @@ class ModelChoice:
         device: "auto", "cpu", "gpu", "cuda:1", "mps".
         dtype: "float32" or "bfloat16".
         seed: decides everything random.
+        views: test-time choices; a fitted task has its own.
     """
 
     method: str = DEFAULT_METHOD
@@ -34,6 +36,7 @@ class ModelChoice:
     device: str = "auto"
     dtype: str = "float32"
     seed: int = 0
+    views: Views = NO_VIEWS
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Job:
         model: what segments.
         learn_from: labelled cases, or the folder of a fitted task.
         overwrite: replace results that are there.
+        explain: write which support every slice was given.
     """
 
     queries: Path
@@ -76,6 +80,7 @@ class Job:
     model: ModelChoice
     learn_from: SupportChoice | Path
     overwrite: bool = False
+    explain: bool = False
 
 
 class Watcher(Protocol):

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from unprompted.apps.batch.choices import Job, SupportChoice, Watcher
 from unprompted.apps.batch.prepare import choose_queries, describe, read_support
+from unprompted.apps.batch.ready import say_views
 from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import recognise
 from unprompted.datasets.pairing import listed
+from unprompted.engine.views import Views
 from unprompted.errors import UsageError
 from unprompted.intensity import Intensity
 from unprompted.io.base import result_path
@@ -41,11 +43,13 @@ def _say_support(choice: SupportChoice, job: Job, watch: Watcher) -> Sequence[Ca
 
     method = make_method(job.model.method, dict(job.model.settings))
     learnable = read_support(choice, watch)
+    job.model.views.check(learnable.support, learnable.axis)
     queries = choose_queries(job.queries, learnable, watch)
     describe(learnable, watch)
     settings = ", ".join(f"{k} {v}" for k, v in settings_of(method).items() if not isinstance(v, dict))
     watch.say("method", f"{job.model.method} ({settings})")
     size = f"{job.model.input_size} pixels" if job.model.input_size else "its own input size"
+    say_views(job.model.views, watch)
     watch.say("backbone", f"{job.model.backbone or DEFAULT_BACKBONE}, {size}, {job.model.device}")
     return queries
 
@@ -55,6 +59,7 @@ def _say_task(folder: Path, job: Job, watch: Watcher) -> Sequence[CaseFiles]:
 
     description = read_task(folder)
     watch.say("task", f"{description['method']} on {description['backbone']}")
+    say_views(Views.named(description.get("views", [])), watch)
     watch.say("classes", ", ".join(f"{value} {name}" for value, name in description["classes"].items()))
     watch.say("intensity", Intensity.from_dict(description["intensity"]).describe())
     layout = recognise(job.queries, need_labels=False)

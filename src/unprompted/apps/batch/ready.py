@@ -14,6 +14,7 @@ from unprompted.registry import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from unprompted.backbones.base import Backbone
+    from unprompted.engine.views import Views
     from unprompted.methods.base import Method
     from unprompted.segmenter import FittedSegmenter
 
@@ -35,10 +36,12 @@ class Ready:
         from unprompted.segmenter import method_name, settings_of
 
         support, name = self.learnable.support, self.backbone.name
+        views = self.model.views if self.task is None else self.task.views
         return {
             "unprompted": __version__,
             "method": method_name(self.method),
             "settings": settings_of(self.method),
+            "views": list(views.names),
             "backbone": Path(name).name if Path(name).exists() else name,
             "weights_sha256": self.backbone.digest,
             "input_size": self.backbone.input_size,
@@ -57,7 +60,7 @@ class Ready:
             return self.task
         from unprompted.segmenter import Segmenter
 
-        segmenter = Segmenter(self.method, self.backbone)
+        segmenter = Segmenter(self.method, self.backbone, self.model.views)
         learn = self.learnable
         return segmenter.fit(learn.support, axis=learn.axis, seed=self.model.seed, progress=watch.progress)
 
@@ -87,11 +90,12 @@ def load_model(learnable: Learnable, model: ModelChoice, watch: Watcher) -> Read
     """The chosen method and backbone, not fitted yet.
 
     Raises:
-        UsageError: the method, one of its settings or the device does not exist.
+        UsageError: the method, one of its settings or the device does not exist, or a view cannot be used.
         WeightsUnavailable: the weights are missing or not what they should be.
     """
     from unprompted.segmenter import load_backbone, make_method
 
+    model.views.check(learnable.support, learnable.axis)
     method = make_method(model.method, dict(model.settings))
     backbone = load_backbone(
         model.backbone or DEFAULT_BACKBONE,
@@ -100,6 +104,7 @@ def load_model(learnable: Learnable, model: ModelChoice, watch: Watcher) -> Read
         dtype=model.dtype,
     )
     watch.say("method", f"{model.method} on {_named(backbone)}")
+    say_views(model.views, watch)
     return Ready(method, backbone, learnable, model)
 
 
@@ -124,8 +129,15 @@ def load_task(folder: Path, model: ModelChoice, watch: Watcher) -> Ready:
     watch.say(
         "task", f"{method_name(task.method)} on {_named(backbone)}, fitted on {listed(task.support.cases)}"
     )
+    say_views(task.views, watch)
     learnable = Learnable(task.support, task.axis, task.intensity)
     return Ready(task.method, backbone, learnable, model, task)
+
+
+def say_views(views: "Views", watch: Watcher) -> None:
+    """Say which test-time choices are on, if any."""
+    if views.names:
+        watch.say("views", ", ".join(views.names))
 
 
 def _named(backbone: "Backbone") -> str:

@@ -5,6 +5,7 @@ OUT/labels.json       class names and colours
 OUT/quality.csv       quality and size of every mask, slice by slice
 OUT/run.json          what was run, and how each case ended
 OUT/overlays/CASE.png for people to look at
+OUT/explain/CASE.csv  which support every slice was given, and CASE.png; where asked for
 OUT/cases/CASE.json   written last: a case with one is finished
 """
 
@@ -29,7 +30,7 @@ from unprompted.io.base import result_path
 from unprompted.io.labels import write_label_names
 from unprompted.prediction import Prediction
 
-RUN, QUALITY, CASES, OVERLAYS = "run.json", "quality.csv", "cases", "overlays"
+RUN, QUALITY, CASES, OVERLAYS, EXPLAIN = "run.json", "quality.csv", "cases", "overlays", "explain"
 QUALITY_FIELDS = ("case", "slice", "class", "quality", "pixels")
 Status = Literal["written", "finished before", "failed", "not reached"]
 
@@ -65,11 +66,13 @@ class Records:
         folder: the output folder.
         configuration: everything that decides the masks, the images aside.
         classes: label value to class name.
+        explain: whether to write which support every slice was given.
     """
 
     folder: Path
     configuration: Mapping[str, Any]
     classes: Mapping[int, str]
+    explain: bool = False
 
     @property
     def digest(self) -> str:

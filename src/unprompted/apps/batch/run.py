@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unprompted.apps.batch.choices import Job, SupportChoice, Watcher
+from unprompted.apps.batch.explain import write_explanation
 from unprompted.apps.batch.plan import refuse_output
 from unprompted.apps.batch.prepare import choose_queries, describe, read_support
 from unprompted.apps.batch.ready import load_model, load_task
-from unprompted.apps.batch.records import OVERLAYS, Outcome, Records
+from unprompted.apps.batch.records import EXPLAIN, OVERLAYS, Outcome, Records
 from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import load_case
 from unprompted.datasets.pairing import listed
@@ -86,7 +87,7 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
         ready = load_task(job.learn_from, job.model, watch)
         queries = choose_queries(job.queries, ready.learnable, watch)
         describe(ready.learnable, watch)
-    records = Records(job.output, ready.configuration(), ready.learnable.support.classes)
+    records = Records(job.output, ready.configuration(), ready.learnable.support.classes, job.explain)
     outcomes = {} if job.overwrite else records.finished(queries)
     if outcomes:
         watch.say("resume", f"{len(outcomes)} of {len(queries)} cases are finished already")
@@ -147,4 +148,9 @@ def _segment_one(
     shown = volume.sliced_along(task.axis)
     sliced = prediction.labels if volume.axis == "t" else prediction.labels.sliced_along(task.axis)
     overlay_png(shown, sliced, records.folder / OVERLAYS / f"{case.name}.png", task.intensity)
+    if records.explain and prediction.chosen:
+        folder = records.folder / EXPLAIN
+        write_explanation(folder, shown, sliced, prediction, task.support, task.intensity)
+    elif records.explain and number == 0:
+        watch.say("explain", "nothing to explain: with this method no slice chooses its support")
     return records.case_is_written(case, target.name, prediction, sliced)

@@ -24,9 +24,9 @@ def info(json: options.AsJson = False) -> None:
     screen.listing(f"unprompted {content['version']}, {licence}", list(content["versions"].items()))
     for method in content["methods"]:
         trained = "trains on the support" if method["needs_training"] else "trains nothing"
-        screen.listing(
-            f"method {method['name']}", [("", method["summary"]), ("", method["paper"]), ("", trained)]
-        )
+        takes = f"takes {', '.join(method['inputs'])}"
+        about = [method["summary"], method["paper"], trained, takes]
+        screen.listing(f"method {method['name']}", [("", line) for line in about])
         rows = [(f"  {s['name']}", f"{s['default']}  {s['meaning']}") for s in method["settings"]]
         screen.listing("  settings and defaults, for --set NAME=VALUE", rows)
     screen.listing("backbones", [(f"  {b['name']}", b["summary"]) for b in content["backbones"]])
@@ -49,6 +49,7 @@ def installed() -> dict[str, Any]:
                 "summary": entry.summary,
                 "paper": entry.constants.get("paper", ""),
                 "needs_training": entry.constants.get("needs_training", False),
+                "inputs": list(entry.constants.get("inputs", ())),
                 "settings": [asdict(setting) for setting in entry.settings],
             }
             for entry in catalogue.entries(METHODS)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
+from unprompted.engine.views import NO_VIEWS
 from unprompted.registry import DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
 
 EXIT_CODES = (
@@ -107,7 +108,16 @@ InputSize = Annotated[
     int | None,
     Option(
         "--input-size",
-        help="Side of the model's input in pixels, 256 to 1024. Default: the model's own.",
+        help="Side of the model's input in pixels, 128 to 1024. Default: the model's own.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Views = Annotated[
+    str | None,
+    Option(
+        "--views",
+        help=f"Test-time choices, separated by commas: {', '.join(NO_VIEWS.known())}.",
         rich_help_panel=_MODEL,
         show_default=False,
     ),
@@ -122,6 +132,14 @@ Overwrite = Annotated[
 ]
 DryRun = Annotated[
     bool, Option("--dry-run", help="Print the plan, load no model, write nothing.", rich_help_panel=_RUN)
+]
+Explain = Annotated[
+    bool,
+    Option(
+        "--explain/--no-explain",
+        help="Write which support every slice was given: explain/CASE.csv and a picture.",
+        rich_help_panel=_RUN,
+    ),
 ]
 Report = Annotated[
     Path | None,

@@ -17,6 +17,9 @@ def pretrain(
     output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint and log; resumed where there.")],
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe.")] = DEFAULT_BACKBONE,
     workers: Annotated[int, typer.Option("--workers", help="Processes that generate data.")] = 0,
+    initial: Annotated[
+        Path | None, typer.Option("--from", help="Safetensors file whose weights a new run starts from.")
+    ] = None,
     until: Annotated[int | None, typer.Option("--until", help="Stop after this step.")] = None,
     export: Annotated[Path | None, typer.Option("--export", help="Write the model to this folder.")] = None,
     device: options.Device = "auto",
@@ -41,7 +44,7 @@ def pretrain(
             screen.progress("pretraining", row["step"], until or chosen.steps)
 
         checkpoint = training.pretrain(
-            chosen, output, device=place, workers=workers, until=until, report=report
+            chosen, output, device=place, workers=workers, until=until, initial=initial, report=report
         )
         if export is not None:
             hardware = f"{place}, {os.cpu_count()} CPU cores"

@@ -6,6 +6,7 @@ from pathlib import Path
 from unprompted.apps.batch.choices import Job, ModelChoice, SupportChoice, axis_letter, settings_of_call
 from unprompted.apps.cli import options
 from unprompted.apps.cli.render import Screen
+from unprompted.engine.views import Views
 from unprompted.errors import UsageError
 from unprompted.registry import DEFAULT_METHOD
 
@@ -24,10 +25,12 @@ def segment(
     settings: options.Settings = None,
     backbone: options.Backbone = None,
     input_size: options.InputSize = None,
+    views: options.Views = None,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
+    explain: options.Explain = False,
     dry_run: options.DryRun = False,
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -39,10 +42,11 @@ def segment(
     from unprompted.apps.batch.records import write_json
     from unprompted.apps.batch.run import segment_folder
 
-    fixed = {"--method": method, "--set": set_, "--settings": settings, "--input-size": input_size}
+    chosen = {"--method": method, "--set": set_, "--settings": settings}
+    fixed = chosen | {"--input-size": input_size, "--views": views}
     learn_from = _source(support, task, fixed, labels, axis, shots, sparse, seed)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device)
-    job = Job(input, output, model, learn_from, overwrite)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views)
+    job = Job(input, output, model, learn_from, overwrite, explain)
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
             plan(job, screen)
@@ -66,6 +70,7 @@ def fit(
     settings: options.Settings = None,
     backbone: options.Backbone = None,
     input_size: options.InputSize = None,
+    views: options.Views = None,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -80,7 +85,7 @@ def fit(
     if support is None:
         raise UsageError("fit needs labelled cases; give their folder with -s")
     choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views)
     with Screen(quiet, verbose, debug) as screen:
         fit_folder(choice, model, output, overwrite, screen)
         screen.say("done", f"task saved; use it with: unprompted segment -t {output} -i IMAGES -o OUT")
@@ -119,7 +124,8 @@ def _model(
     dtype: str,
     seed: int,
     device: str,
+    views: str | None,
 ) -> ModelChoice:
     name = method or DEFAULT_METHOD
     chosen = settings_of_call(pairs or (), settings, name)
-    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed)
+    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed, Views.named(views or ""))

@@ -1,0 +1,199 @@
+"""A method in every world of a task, and the mean of what it says there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unprompted.backbones.base import Backbone
+from unprompted.engine.frames import EncodedFrames
+from unprompted.engine.gallery import Gallery
+from unprompted.engine.merge import merge, merge_probabilities, probabilities
+from unprompted.engine.regions import Region, around_found, clearly_smaller, everything
+from unprompted.engine.sweep import sweep
+from unprompted.engine.views import Look, World
+from unprompted.geometry import Grid
+from unprompted.images import Volume
+from unprompted.intensity import Scaled
+from unprompted.methods.base import Method, Progress
+from unprompted.prediction import Chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What a method says about one frame of one world.
+
+    Attributes:
+        position: index of the frame in its pass.
+        logits: ``(K, 1, h, w)`` of the part that is looked at.
+        quality: ``(K,)`` in 0..1.
+        chosen: the support the frame was given.
+    """
+
+    position: int
+    logits: Tensor
+    quality: Tensor
+    chosen: tuple[Chosen, ...]
+
+    def on_cpu(self) -> "Said":
+        """The same, held in main memory."""
+        return replace(self, logits=self.logits.cpu(), quality=self.quality.cpu())
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One slice of a case as the task cuts it.
+
+    Attributes:
+        position: its index.
+        number: ``(H, W)`` int64, object number 1..K, 0 is background.
+        probability: ``(H, W)`` float32 of the number.
+        quality: ``(K,)`` in 0..1.
+        chosen: the support its last pass was given.
+    """
+
+    position: int
+    number: Tensor
+    probability: Tensor
+    quality: Tensor
+    chosen: tuple[Chosen, ...]
+
+
+def learn(
+    method: Method, backbone: Backbone, gallery: Gallery, seed: int, progress: Progress
+) -> dict[str, Tensor]:
+    """What a method learns offline, world by world; names of all but the plain world have a prefix."""
+    learned: dict[str, Tensor] = {}
+    for world in gallery.geometries:
+        found = method.train(backbone, gallery.frames(world, backbone.input_size), seed, progress)
+        learned |= {world.prefix + name: value for name, value in found.items()}
+    return learned
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """The mean over several passes of one case, on the grid of the task.
+
+    Attributes:
+        soft: probability of every object so far, ``(D, H, W, K)`` float16.
+        quality: quality so far, ``(D, K)``.
+        share: what one pass counts.
+    """
+
+    soft: NDArray[np.float16]
+    quality: NDArray[np.float32]
+    share: float
+
+    @classmethod
+    def over(cls, passes: int, shape: tuple[int, ...], objects: int) -> "Mean":
+        """The mean over a number of passes, none of them added yet."""
+        soft = np.zeros((*shape, objects), np.float16)
+        return cls(soft, np.zeros((shape[0], objects), np.float32), 1 / passes)
+
+    def add(self, look: Look, said: Iterator[Said], across: bool) -> None:
+        """Add a pass.
+
+        Args:
+            look: how it saw the case.
+            said: what it says.
+            across: its slices cross those of the task; a slice of the task then has the mean quality of
+                those that cross it, by the pixels they find in it.
+        """
+        seen = look.of(self.soft)
+        depth = np.arange(len(self.soft)).reshape(-1, 1, 1)
+        rows = look.of(np.broadcast_to(depth, self.soft.shape[:3]))
+        scores, pixels = np.zeros_like(self.quality), np.zeros_like(self.quality)
+        for frame in said:
+            soft = probabilities(frame.logits, *seen.shape[1:3]).cpu().numpy()
+            seen[frame.position] += (soft * self.share).astype(np.float16)
+            score = frame.quality.float().cpu().numpy()
+            if not across:
+                self.quality[frame.position] += score * self.share
+                continue
+            for k in range(len(score)):
+                found = np.bincount(rows[frame.position][soft[..., k] > 0.5], minlength=len(scores))
+                scores[:, k] += found * score[k]
+                pixels[:, k] += found
+        self.quality[:] += scores / np.maximum(pixels, 1) * self.share
+
+    def finished(self, window: tuple[slice, slice], frame: Said) -> Found:
+        """One slice, with what the last pass says about a window of it."""
+        soft = torch.from_numpy(self.soft[frame.position].astype(np.float32))
+        height, width = soft[window].shape[:2]
+        soft[window] += probabilities(frame.logits, height, width).cpu() * self.share
+        quality = torch.from_numpy(self.quality[frame.position]) + frame.quality.float().cpu() * self.share
+        return Found(frame.position, *merge_probabilities(soft), quality, frame.chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A method prepared in every world of a task; shared by all cases.
+
+    Attributes:
+        method: the method.
+        backbone: the backbone.
+        gallery: the support, and how cases are looked at.
+        records: the method's record of the support in each world.
+    """
+
+    method: Method
+    backbone: Backbone
+    gallery: Gallery
+    records: dict[World, Any]
+
+    @classmethod
+    def of(
+        cls, method: Method, backbone: Backbone, gallery: Gallery, learned: dict[str, Tensor]
+    ) -> "Prepared":
+        """Put the support into the method's memory, world by world."""
+        records = {
+            world: method.prepare(backbone, gallery.frames(world, backbone.input_size), world.own(learned))
+            for world in gallery.worlds
+        }
+        return cls(method, backbone, gallery, records)
+
+    def segment(self, volume: Volume) -> Iterator[Found]:
+        """Every slice of a case cut along the task's axis, in the order of its last pass."""
+        height, width = volume.grid.shape[1:]
+        stack = self.gallery.scaled(volume)
+        region = self.gallery.region(stack)
+        first, zoomed = None, False
+        if self.gallery.views.zoom:
+            first = [frame.on_cpu() for frame in self._said(World(), stack, region)]
+            nearer = self._nearer(first, region, volume.grid)
+            if nearer is not None:
+                region, first, zoomed = nearer, None, True
+        *others, last = self.gallery.worlds_for(volume, zoomed)
+        said = first or self._said(last, stack, region)
+        if not others and region == everything(stack.shape):
+            for frame in said:
+                merged = merge(frame.logits, height, width)
+                yield Found(frame.position, *merged, frame.quality, frame.chosen)
+            return
+        mean = Mean.over(len(others) + 1, stack.shape[:3], len(self.gallery.support.classes))
+        for world in others:
+            mean.add(self._look(world, region), self._said(world, stack, region), world.axis is not None)
+        for frame in said:
+            yield mean.finished((region[1], region[2]), frame)
+
+    def _nearer(self, first: list[Said], region: Region, grid: Grid) -> Region | None:
+        """The region around what a first pass found; None where that is nothing or about everything."""
+        numbers = np.zeros(grid.shape, np.int16)
+        seen = self._look(World(), region).of(numbers)
+        for frame in first:
+            seen[frame.position] = merge(frame.logits, *seen.shape[1:])[0].numpy()
+        found = around_found(numbers, self.gallery.expected_size(grid))
+        return found if found is not None and clearly_smaller(found, region) else None
+
+    def _said(self, world: World, stack: Scaled, region: Region) -> Iterator[Said]:
+        shown = self._look(world, region).of(stack)
+        frames = EncodedFrames(self.backbone, self.gallery.channels(shown, range(len(shown))))
+        for position, step in sweep(self.method, self.backbone, self.records[world], frames):
+            yield Said(position, step.decoded.logits, step.quality, step.chosen)
+
+    def _look(self, world: World, region: Region) -> Look:
+        return Look.into(world, self.gallery.axis, region)
