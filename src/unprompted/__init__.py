@@ -7,6 +7,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unprompted.adaptation.settings import Adaptation as Adaptation
     from unprompted.engine.views import Views as Views
     from unprompted.errors import UnpromptedError as UnpromptedError
     from unprompted.geometry import Grid as Grid
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = metadata.version("unprompted")
 
 _HOMES = {
+    "Adaptation": "adaptation.settings",
     "Example": "support",
     "FittedSegmenter": "segmenter",
     "Grid": "geometry",

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unprompted.adaptation.adapt import Adapted, adapt
+from unprompted.adaptation.settings import Adaptation
 from unprompted.backbones.base import Backbone
 from unprompted.engine.gallery import Gallery
 from unprompted.engine.passes import Prepared, learn
-from unprompted.engine.views import NO_VIEWS, Views
+from unprompted.engine.views import NO_VIEWS, Views, World
 from unprompted.errors import EmptySupport, UsageError
 from unprompted.geometry import reordering_between, slice_axis
 from unprompted.images import LabelMap, Volume
@@ -105,11 +107,13 @@ class Segmenter:
         method: registry name or a configured method.
         backbone: what `load_backbone` takes, or a loaded backbone.
         views: test-time choices such as ``Views(flips=True)``; all off by default.
+        adaptation: budget for fine-tuning the backbone on the support; none by default.
     """
 
     method: str | Method = DEFAULT_METHOD
     backbone: str | Backbone = DEFAULT_BACKBONE
     views: Views = NO_VIEWS
+    adaptation: Adaptation = field(default_factory=Adaptation)
 
     def fit(
         self,
@@ -132,7 +136,7 @@ class Segmenter:
         Raises:
             EmptySupport: a class has no labelled example.
             GeometryMismatch: an image and its labels lie on different grids.
-            UsageError: a view cannot be used with this support.
+            UsageError: a view cannot be used with this support, or the backbone cannot be adapted.
         """
         method = make_method(self.method) if isinstance(self.method, str) else self.method
         backbone = load_backbone(self.backbone) if isinstance(self.backbone, str) else self.backbone
@@ -144,8 +148,16 @@ class Segmenter:
             support = SupportSet.from_cases(sliced, classes)
         self.views.check(support, axis)
         intensity = Intensity.decide(support)
-        learned = learn(method, backbone, Gallery(support, intensity, axis, self.views), seed, progress)
-        return FittedSegmenter.prepared(method, backbone, support, intensity, axis, learned, seed, self.views)
+        gallery = Gallery(support, intensity, axis, self.views)
+        adapted = None
+        if self.adaptation:
+            frames = gallery.frames(World(), backbone.input_size)
+            adapted = adapt(backbone, frames, self.adaptation, seed, progress)
+            backbone = adapted.backbone
+        learned = learn(method, backbone, gallery, seed, progress)
+        return FittedSegmenter.prepared(
+            method, backbone, support, intensity, axis, learned, seed, self.views, adapted
+        )
 
 
 def common_axis(volumes: Sequence[Volume]) -> str | None:
@@ -175,6 +187,7 @@ class FittedSegmenter:
         learned: what the method learned offline, name to tensor.
         seed: the seed of the fit.
         views: test-time choices.
+        adapted: how the backbone was adapted to the support, None where it was not.
         fitted: the method, prepared on the support.
     """
 
@@ -186,6 +199,7 @@ class FittedSegmenter:
     learned: dict[str, Tensor]
     seed: int
     views: Views
+    adapted: Adapted | None
     fitted: Prepared
 
     @classmethod
@@ -199,10 +213,11 @@ class FittedSegmenter:
         learned: dict[str, Tensor],
         seed: int,
         views: Views = NO_VIEWS,
+        adapted: Adapted | None = None,
     ) -> "FittedSegmenter":
         """A task from its parts: puts the support into the method's memory."""
         fitted = Prepared.of(method, backbone, Gallery(support, intensity, axis, views), learned)
-        return cls(method, backbone, support, intensity, axis, learned, seed, views, fitted)
+        return cls(method, backbone, support, intensity, axis, learned, seed, views, adapted, fitted)
 
     def segment(self, volume: Volume, on_frame: OnFrame | None = None) -> Prediction:
         """Segment one case.

@@ -1,4 +1,4 @@
-"""A fitted task on disk: ``task.json``, ``support.npz`` and ``learned.safetensors``."""
+"""A fitted task on disk: JSON, the support as npz, what was learned and adapted as safetensors."""
 
 import json
 import zlib
@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from unprompted.adaptation.adapt import restored
 from unprompted.backbones.base import Backbone
 from unprompted.engine.views import Views
 from unprompted.errors import DataRefused, UnreadableFile, WeightsUnavailable
@@ -19,6 +20,7 @@ from unprompted.segmenter import FittedSegmenter, load_backbone, make_method, me
 from unprompted.support import Example, SupportSet
 
 FORMAT = 1
+_ADAPTED = "adapted.safetensors"
 _KEYS = {
     "axis", "backbone", "classes", "examples", "input_size", "intensity", "method", "seed", "settings",
     "support_digest", "weights_sha256",
@@ -32,12 +34,15 @@ _DAMAGED = (
 def save_task(task: FittedSegmenter, folder: Path) -> None:
     """Write a fitted task; the description comes last, so that a folder with one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _ADAPTED).unlink(missing_ok=True)
     (folder / "task.json").unlink(missing_ok=True)  # an older task must not describe half of this one
     arrays: dict[str, Any] = {}
     for i, example in enumerate(task.support.examples):
         arrays[f"image_{i}"], arrays[f"labels_{i}"] = example.image, example.labels
     np.savez_compressed(folder / "support.npz", allow_pickle=False, **arrays)
     save_file({k: v.contiguous() for k, v in task.learned.items()}, folder / "learned.safetensors")
+    if task.adapted is not None:
+        save_file({k: v.contiguous() for k, v in task.adapted.tensors.items()}, folder / _ADAPTED)
     description = {
         "format": FORMAT,
         "method": method_name(task.method),
@@ -45,7 +50,8 @@ def save_task(task: FittedSegmenter, folder: Path) -> None:
         "views": list(task.views.names),
         "backbone": task.backbone.name,
         "input_size": task.backbone.input_size,
-        "weights_sha256": task.backbone.digest,
+        "weights_sha256": task.adapted.base_digest if task.adapted else task.backbone.digest,
+        "adapted": task.adapted is not None,
         "intensity": task.intensity.as_dict(),
         "axis": task.axis,
         "classes": {str(value): name for value, name in task.support.classes.items()},
@@ -84,6 +90,7 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
     try:
         support = _read_support(folder, task)
         learned = load_file(folder / "learned.safetensors")
+        changes = load_file(folder / _ADAPTED) if task.get("adapted") else None
         intensity = Intensity.from_dict(task["intensity"])
         views = Views.named(task.get("views", []))
     except _DAMAGED as error:
@@ -96,15 +103,22 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
             f"the task was fitted with weights {task['weights_sha256'][:12]}… of {task['backbone']}, but "
             f"{backbone.name} has {backbone.digest[:12]}…; load the same weights or fit again"
         )
+    adapted = None
+    if changes is not None:
+        try:
+            adapted = restored(backbone, changes)
+        except KeyError as error:
+            raise _no_task(folder, error) from error
     return FittedSegmenter.prepared(
         make_method(task["method"], task["settings"]),
-        backbone,
+        adapted.backbone if adapted else backbone,
         support,
         intensity,
         task["axis"],
         {name: torch.as_tensor(value) for name, value in learned.items()},
         task["seed"],
         views,
+        adapted,
     )
 
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 BAD_CALLS = [
-    (("--method", "ofl-sam3"), "no method is called 'ofl-sam3'; known: ofl-sam2, sam2-mask"),
+    (
+        ("--method", "ofl-sam3"),
+        "no method is called 'ofl-sam3'; known: aug-match, fate-sam, fs-medsam2, ofl-sam2, sam2-mask",
+    ),
     (("--set", "supports=many"), "supports: Input should be a valid integer"),
     (("--set", "supports=0"), "supports is 0; give at least 1"),
     (("--set", "colour=red"), "sam2-mask has no setting colour; it has supports"),

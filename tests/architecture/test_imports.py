@@ -17,9 +17,12 @@ CONTRACTS = {"backbones.base", "methods.base"}
 # Layer, top first: what it may import besides itself and the standard library. A name covers what lies
 # below it: "backbones" every backbone, "backbones.base" the contract alone.
 OURS = {
-    "apps": {"evaluation", "engine", "methods", "training", "backbones", "datasets", "io"} | FACADE | NOUNS,
+    "apps": {"evaluation", "adaptation", "engine", "methods", "training", "backbones", "datasets", "io"}
+    | FACADE
+    | NOUNS,
     "evaluation": {"datasets", "io"} | FACADE | NOUNS,
-    "facade": {"engine"} | CONTRACTS | NOUNS,
+    "facade": {"adaptation", "engine"} | CONTRACTS | NOUNS,
+    "adaptation": {"methods", "training", "backbones"} | NOUNS,
     "engine": CONTRACTS | NOUNS,
     "methods": {"training", "backbones.base", "backbones.lora"} | NOUNS,
     "training": {"backbones", "datasets"} | NOUNS,
@@ -32,10 +35,11 @@ LIBRARIES = {
     "apps": {"numpy", "typer", "rich"},
     "evaluation": {"numpy", "scipy"},
     "facade": {"numpy", "torch", "safetensors", "pydantic"},
+    "adaptation": {"torch"},
     "engine": {"numpy", "torch"},
     "methods": {"numpy", "torch", "lpips"},
     "training": {"numpy", "torch", "safetensors"},
-    "backbones": {"torch", "transformers", "safetensors", "huggingface_hub"},
+    "backbones": {"torch", "transformers", "safetensors", "huggingface_hub", "peft"},
     "datasets": {"numpy"},
     "io": {"numpy", "nibabel", "SimpleITK", "PIL", "av", "h5py"},
     "nouns": {"numpy"},

@@ -10,6 +10,7 @@ import unprompted
 def test_the_public_surface_is_exactly_this():
     assert unprompted.__all__ == [
         "__version__",
+        "Adaptation",
         "Example",
         "FittedSegmenter",
         "Grid",

@@ -38,12 +38,18 @@ def merge_adapters(model: Any) -> None:
 
 
 def load_changes(model: Any, tensors: dict[str, Tensor]) -> None:
-    """Load what `unprompted.training.adapt` changed, in place: adapters are merged, other weights replaced."""
+    """Load what adapting changed, in place: adapters are merged, other weights replaced.
+
+    Raises:
+        KeyError: the tensors belong to another model.
+    """
     ranks = {value.shape[0] for name, value in tensors.items() if ".lora_A." in name}
     if ranks:
         add_adapters(model, rank=ranks.pop())
-    unknown = model.load_state_dict(tensors, strict=False).unexpected_keys
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    unknown = sorted(name for name, value in tensors.items() if shapes.get(name) != value.shape)
     if unknown:
         raise KeyError(f"{len(unknown)} tensors have no place in the model, {unknown[0]} first")
+    model.load_state_dict(tensors, strict=False)
     merge_adapters(model)
     model.eval().requires_grad_(False)

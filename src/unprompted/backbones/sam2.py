@@ -83,7 +83,11 @@ class Sam2Backbone:
     def sharing_weights_at(self, input_size: int) -> "Sam2Backbone":
         """The same parameters, shared, behind another input size."""
         config = resized_config(self.model.config, input_size)
-        model = type(self.model)(config).to(self.device)
+        with torch.random.fork_rng(devices=[]):  # weights are drawn here, only to be replaced
+            model = type(self.model)(config).to(self.device)
+        frozen = {name for name, p in self.model.named_parameters() if not p.requires_grad}
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in frozen)  # assigning hands this on to what is shared
         model.load_state_dict(self.model.state_dict(keep_vars=True), assign=True)
         return Sam2Backbone(model.train(self.model.training), self.name)
 

@@ -7,14 +7,13 @@ arXiv:2501.09138. `docs/methods/fate-sam.md` says where this departs from the re
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone, Features, MemoryBank
 from unprompted.errors import UsageError
 from unprompted.methods.base import Place, Progress, Step, SupportFrames, confidence_score
 from unprompted.methods.similarity import Measure, Similarity, matched, similarity
-from unprompted.methods.support_memory import SupportMemory, spread, spread_per_class
+from unprompted.methods.support_memory import SupportMemory, known, retrievable
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,8 @@ class FateSam:
         self, backbone: Backbone, support: SupportFrames, learned: dict[str, Tensor]
     ) -> SupportMemory:
         """Every slice that may be retrieved, encoded and remembered."""
-        shows = support.shows()
-        frames = spread_per_class(shows, self.pool)
-        if self.candidates == "all":
-            empty = (~shows.any(dim=1)).nonzero()[:, 0].tolist()
-            frames = sorted([*frames, *spread(empty, self.pool)])
-        held = shows if self.candidates == "shown" else known(support)
+        frames = retrievable(support, self.pool, empty=self.candidates == "all")
+        held = support.shows() if self.candidates == "shown" else known(support)
         return SupportMemory.build(backbone, support, frames, held, self._measure().describe)
 
     def start(self, fitted: SupportMemory, pooled: Tensor) -> int:
@@ -94,12 +89,3 @@ class FateSam:
 
     def _measure(self) -> Similarity:
         return similarity(self.similarity, self.grid)
-
-
-def known(support: SupportFrames) -> Tensor:
-    """Whether a frame tells where an object is or that it is absent, ``(N, K)`` bool.
-
-    A case that never shows a class may just not be labelled for it, so its frames tell nothing about it.
-    """
-    shows, cases = support.shows(), torch.tensor(support.cases)
-    return torch.stack([shows[cases == case].any(dim=0) for case in support.cases])

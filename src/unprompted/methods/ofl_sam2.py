@@ -16,16 +16,26 @@ from unprompted.methods.base import Place, Progress, Step, SupportFrames, confid
 from unprompted.methods.learner import Samples, apply_filters, scaled_inputs, steepest_descent
 from unprompted.methods.ofl_blend import Blend
 from unprompted.methods.ofl_training import Trainer
-from unprompted.methods.support_memory import SupportMemory, cosine, spread_per_class
+from unprompted.methods.similarity import Measure, Similarity, matched, similarity
+from unprompted.methods.support_memory import SupportMemory, cosine, known, retrievable
 from unprompted.prediction import Chosen
 from unprompted.training.augment import Augmentation
+
+_GRID = 16  # side to which encoder levels are averaged before frames are compared
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """The support in memory, and what was learned."""
+    """The support in memory, and what was learned.
+
+    Attributes:
+        memory: what frames attend to; a class that a frame does not show may be held as absent.
+        shown: only frames that show a class, for the learner.
+        blend: learned.
+    """
 
     memory: SupportMemory
+    shown: SupportMemory
     blend: Blend
 
 
@@ -45,7 +55,7 @@ class State:
         fitted: the prepared support.
         learner: the online branch, None where it is switched off.
         kept: the last accepted memory entry of each object.
-        wanted: support frames for the memory bank of each frame, ``(T or 1, n, K)``.
+        wanted: support frames in memory from the start, ``(n, K)``.
         scores: how alike each held support frame is to each frame, ``(T, held)``, where that decided.
     """
 
@@ -61,9 +71,13 @@ class OflSam2:
     """Settings of OFL-SAM2; the source of each default is in brackets.
 
     Attributes:
-        retrieved: K, similar support frames a class that fill both memories [paper: 2].
+        retrieved: K, similar support frames a class that fill both memories [paper: 2; FATE-SAM: 3].
         retrieval: "frame" retrieves anew for the memory bank of every frame [ours], "sequence" once a
             case [paper], "none" takes evenly spaced support frames.
+        similarity: what "similar" means for every frame: l1 or perceptual over encoder levels, cosine of
+            pooled features, ssim, psnr [FATE-SAM's code: l1].
+        candidates: "all" retrieves any support frame, and remembers a class it does not show as absent;
+            "shown" retrieves, for each class, among those that show it [ours].
         kernel: side of the learner's filters in feature pixels [LWL: 3].
         fit_iterations: steepest-descent steps when fitting to the support [paper: 10].
         update_iterations: steps after each accepted frame [paper: 5].
@@ -82,8 +96,10 @@ class OflSam2:
         augmentation: change of the query sequences in training [ours].
     """
 
-    retrieved: int = 2
+    retrieved: int = 3
     retrieval: Literal["frame", "sequence", "none"] = "frame"
+    similarity: Measure = "l1"
+    candidates: Literal["all", "shown"] = "all"
     kernel: int = 3
     fit_iterations: int = 10
     update_iterations: int = 5
@@ -112,8 +128,11 @@ class OflSam2:
             raise UsageError(f"ofl-sam2: gamma is {self.gamma}; give a score between 0 and 1")
         if self.retrieval not in ("frame", "sequence", "none"):
             raise UsageError(f"ofl-sam2: retrieval is {self.retrieval!r}; use frame, sequence or none")
+        if self.candidates not in ("all", "shown"):
+            raise UsageError(f"ofl-sam2: candidates is {self.candidates!r}; use all or shown")
         if self.kernel % 2 == 0:
             raise UsageError(f"ofl-sam2: kernel is {self.kernel}; give an odd number")
+        similarity(self.similarity, _GRID)
 
     def train(
         self, backbone: Backbone, support: SupportFrames, seed: int, progress: Progress
@@ -121,7 +140,7 @@ class OflSam2:
         """Train initial filters, ridge weight, lift and fusion on episodes of the support."""
         if not self.learner:
             return {}
-        memory = self._memory(backbone, support)
+        memory = self.memory_of(backbone, support)
         blend = self._blend(backbone, support, seed).to(backbone.device)
         Trainer(self, backbone, support, memory, blend).run(seed, progress)
         return {name: value.detach().cpu() for name, value in blend.state_dict().items()}
@@ -137,36 +156,38 @@ class OflSam2:
                     "what was learned does not fit this support and these settings; it belongs to another "
                     "task, so fit again"
                 ) from error
-        return Fitted(self._memory(backbone, support), blend.to(backbone.device).requires_grad_(False))
+        memory = self.memory_of(backbone, support)
+        shown = memory.restricted(support.shows()[list(memory.frames)])
+        return Fitted(memory, shown, blend.to(backbone.device).requires_grad_(False))
 
     def start(self, fitted: Fitted, pooled: Tensor) -> int:
         """The frame most like any support frame that shows a class."""
         if self.retrieval == "none":
             return 0
-        shown = fitted.memory.shows.any(dim=1)
-        return int(cosine(pooled, fitted.memory.pooled)[:, shown].max(dim=1).values.argmax())
+        shown = fitted.shown.shows.any(dim=1)
+        return int(cosine(pooled, fitted.shown.pooled)[:, shown].max(dim=1).values.argmax())
 
     def begin(self, fitted: Fitted, pooled: Tensor, start: int) -> tuple[State, MemoryBank]:
         """Fill both memories with the most similar support and fit the learner to it."""
-        memory, scores = fitted.memory, None
+        memory, scores = fitted.shown, None
         if self.retrieval == "none":
             first = memory.evenly_spaced(self.retrieved)
         else:
             scores = cosine(pooled, memory.pooled)
             first = memory.most_similar(scores.max(dim=0).values, self.retrieved)
-        wanted = first.unsqueeze(0)
-        if scores is not None and self.retrieval == "frame":
-            wanted = torch.stack([memory.most_similar(row, self.retrieved) for row in scores])
         entries = memory.compose(first)
         learner = self._learner(fitted, first, entries) if self.learner else None
-        return State(fitted, learner, entries[0], wanted, scores), MemoryBank(entries)
+        return State(fitted, learner, entries[0], first, scores), MemoryBank(entries)
 
     def step(
         self, backbone: Backbone, state: State, features: Features, memory: MemoryBank, at: Place
     ) -> Step:
         """Attend, map, blend, decode; learn from the frame where its confidence allows."""
         if self.retrieval == "frame":
-            memory = replace(memory, support=state.fitted.memory.compose(state.wanted[at.position]))
+            support, chosen = matched(state.fitted.memory, self.measure, features, self.retrieved)
+            memory = replace(memory, support=support)
+        else:
+            chosen = self._chosen(state, at)
         recall = memory.recall(at.position, at.start, at.direction)
         fused = backbone.attend(features, recall, state.kept.pointer.shape[0])
         inputs = scaled_inputs(features.levels[2][0].float(), self.kernel)
@@ -174,7 +195,7 @@ class OflSam2:
             mapped = apply_filters(state.learner.filters, inputs)
             fused = self.blended(state.fitted.blend, fused, mapped)
         decoded = backbone.decode(fused, features)
-        score, chosen = confidence_score(decoded), self._chosen(state, at)
+        score = confidence_score(decoded)
         kept = (score >= self.gamma) & (decoded.logits > 0).flatten(1).any(dim=1)
         if not self.update or not bool(kept.any()):
             return Step(decoded, score, state, None, chosen)
@@ -186,11 +207,10 @@ class OflSam2:
         return Step(decoded, score, replace(state, kept=entry, learner=learner), entry, chosen)
 
     def _chosen(self, state: State, at: Place) -> tuple[Chosen, ...]:
-        """The support in the memory bank of a frame, with its scores for that frame."""
+        """The support in memory for the whole sequence, with its scores for one frame."""
         if state.scores is None:
             return ()
-        wanted = state.wanted[at.position if self.retrieval == "frame" else 0]
-        return state.fitted.memory.chosen(wanted, state.scores[at.position])
+        return state.fitted.shown.chosen(state.wanted, state.scores[at.position])
 
     def blended(self, blend: Blend, attended: Tensor, mapped: Tensor) -> Tensor:
         """Conditioned features for the decoder, ``(K, C, g, g)``."""
@@ -203,12 +223,21 @@ class OflSam2:
             torch.manual_seed(seed)
             return Blend(support.objects, backbone.channels, backbone.memory_width, self.kernel)
 
-    def _memory(self, backbone: Backbone, support: SupportFrames) -> SupportMemory:
-        return SupportMemory.build(backbone, support, spread_per_class(support.shows(), self.pool))
+    @property
+    def measure(self) -> Similarity:
+        """How alike two frames are."""
+        return similarity(self.similarity, _GRID)
+
+    def memory_of(self, backbone: Backbone, support: SupportFrames) -> SupportMemory:
+        """Every support frame that may be retrieved, encoded and remembered."""
+        everything = self.candidates == "all"
+        frames = retrievable(support, self.pool, empty=everything)
+        held = known(support) if everything else support.shows()
+        return SupportMemory.build(backbone, support, frames, held, self.measure.describe)
 
     def _learner(self, fitted: Fitted, frames: Tensor, entries: tuple[MemoryEntry, ...]) -> Learner:
         """The online branch fitted to the given support frames ``(n, K)``."""
-        memory, blend = fitted.memory, fitted.blend
+        memory, blend = fitted.shown, fitted.blend
         side = next(iter(memory.coarse.values())).shape[-1]
         inputs = torch.stack(
             [torch.stack([memory.coarse[int(f)][0].float() for f in column]) for column in frames.T]

@@ -3,6 +3,7 @@
 import copy
 import random
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,6 +40,11 @@ class Trainer:
     memory: SupportMemory
     blend: Blend
 
+    @cached_property
+    def shown(self) -> SupportMemory:
+        """Memory of frames that show a class, for the learner."""
+        return self.memory.restricted(self.support.shows()[list(self.memory.frames)])
+
     def run(self, seed: int, progress: Progress) -> None:
         """Train the blend in place; what is kept did best on unchanged sequences of the support.
 
@@ -72,9 +78,9 @@ class Trainer:
     @torch.no_grad()
     def start(self, source: random.Random) -> None:
         """Closed-form start of everything but the fusion: targets, filters, lift."""
-        self.blend.start_targets(self.memory)
-        self.blend.start_filters(self.memory, self.support.cases)
-        pairs = list(self.memory.entries)
+        self.blend.start_targets(self.shown)
+        self.blend.start_filters(self.shown, self.support.cases)
+        pairs = list(self.shown.entries)
         targets, attended = [], []
         for frame, k in source.sample(pairs, min(len(pairs), _LIFT_PAIRS)):
             features = self.backbone.encode(self.support.pixels[[frame]].to(self.backbone.device))[0]
@@ -112,11 +118,31 @@ class Trainer:
         bank, losses = MemoryBank(entries), []
         for t, features in enumerate(encoded):
             masks = torch.stack([labels[t] == k + 1 for k in objects]).to(self.backbone.device)
+            if self.method.retrieval == "frame":
+                bank = replace(bank, support=self._alike(features, self.support.cases[frames[0]], objects))
             decoded, loss = self._frame_loss(features, bank.recall(t, 0, 1), filters, masks)
             losses.append(loss)
             with torch.no_grad():
                 bank = bank.remembering(t, self.backbone.remember(features, decoded.detached()))
         return torch.stack(losses).mean()
+
+    def _alike(self, features: Features, case: int, objects: list[int]) -> tuple[MemoryEntry, ...]:
+        """The support most like a frame, of other cases where those hold the object."""
+        measure = self.method.measure
+        scores = measure.scores(measure.describe(features), self.memory.described)
+        own = torch.tensor([self.support.cases[f] == case for f in self.memory.frames], device=scores.device)
+        columns = []
+        for k in objects:
+            held = self.memory.shows[:, k].to(scores.device)
+            left_out = own if bool((held & ~own).any()) else torch.zeros_like(own)
+            ranked = scores.masked_fill(left_out, -torch.inf)
+            columns.append(self.memory.most_similar(ranked, self.method.retrieved, [k]))
+        return tuple(
+            MemoryEntry.across_objects(
+                self.memory.entries[int(f), k] for f, k in zip(row, objects, strict=True)
+            )
+            for row in torch.cat(columns, dim=1)
+        )
 
     def _query(self, source: random.Random) -> list[int]:
         """Consecutive labelled frames of one case, in either direction."""
@@ -143,7 +169,7 @@ class Trainer:
         for k in objects:
             others = [self.support.cases[f] != self.support.cases[frames[0]] for f in held]
             apart = [f not in frames for f in held]
-            shows = self.memory.shows[:, k].tolist()
+            shows = self.shown.shows[:, k].tolist()
             allowed = next(
                 keep
                 for rule in (others, apart, [True] * len(held))
@@ -151,7 +177,7 @@ class Trainer:
             )
             left_out = torch.tensor([not a for a in allowed], device=scores.device)
             ranked = (scores + noise).masked_fill(left_out, -torch.inf)
-            columns.append(self.memory.most_similar(ranked, self.method.retrieved, [k]))
+            columns.append(self.shown.most_similar(ranked, self.method.retrieved, [k]))
         return torch.cat(columns, dim=1)
 
     def _fitted_filters(self, chosen: Tensor, entries: tuple[MemoryEntry, ...], objects: list[int]) -> Tensor:

@@ -4,7 +4,7 @@ A building block shared by methods; it is not a method itself.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -59,19 +59,17 @@ class SupportMemory:
                 those it shows. An object that is held but not shown is remembered as absent.
             describe: the descriptor ``(D,)`` that retrieval compares.
         """
-        entries, coarse, pooled, described = {}, {}, [], []
+        entries: dict[tuple[int, int], MemoryEntry] = {}
+        coarse, pooled, described = {}, [], []
         held = support.shows() if held is None else held
         for frame, features in _encoded(backbone, support, frames):
             coarse[frame] = features.levels[2]
             pooled.append(features.pooled)
             described.append(describe(features))
             objects = [int(k) for k in held[frame].nonzero()[:, 0]]
-            if not objects:
-                continue
-            masks = support.masks(frame)[objects].to(backbone.device)
-            entry = backbone.remember(features, backbone.adopt(features, masks))
-            for row, k in enumerate(objects):
-                entries[frame, k] = entry.of(torch.tensor([row], device=backbone.device))
+            if objects:
+                of_each = remembered(backbone, features, support.masks(frame), objects)
+                entries |= {(frame, k): entry for k, entry in of_each.items()}
         copies = support.copies or (0,) * len(support)
         origins = tuple((support.cases[f], support.positions[f], copies[f]) for f in frames)
         return cls(
@@ -83,6 +81,12 @@ class SupportMemory:
             torch.stack(described),
             origins,
         )
+
+    def restricted(self, pairs: Tensor) -> "SupportMemory":
+        """The same memory with only some of its (frame, object) pairs, ``(n, K)`` bool."""
+        allowed = {(f, k) for f, row in zip(self.frames, pairs.tolist(), strict=True) for k in _true(row)}
+        entries = {pair: entry for pair, entry in self.entries.items() if pair in allowed}
+        return replace(self, entries=entries, shows=pairs)
 
     def compose(self, wanted: Tensor) -> tuple[MemoryEntry, ...]:
         """Entries over all objects: row i holds, for object k, frame ``wanted[i, k]``; ``(n, K)``."""
@@ -138,6 +142,25 @@ class SupportMemory:
         return torch.stack(columns, dim=1)
 
 
+def remembered(
+    backbone: Backbone, features: Features, masks: Tensor, objects: list[int]
+) -> dict[int, MemoryEntry]:
+    """Memory of objects on one frame; all that are absent share one entry, since nothing tells them apart.
+
+    Args:
+        backbone: remembers.
+        features: of the frame.
+        masks: of every object, ``(K, S, S)`` bool.
+        objects: which of them.
+    """
+    shown = [k for k in objects if bool(masks[k].any())]
+    absent = [k for k in objects if k not in shown]
+    rows = shown + absent[:1]
+    entry = backbone.remember(features, backbone.adopt(features, masks[rows].to(backbone.device)))
+    each = [entry.of(torch.tensor([row], device=backbone.device)) for row in range(len(rows))]
+    return dict(zip(shown, each, strict=False)) | dict.fromkeys(absent, each[-1])
+
+
 def _encoded(backbone: Backbone, support: SupportFrames, frames: list[int]) -> Iterator[tuple[int, Features]]:
     for i in range(0, len(frames), _CHUNK):
         chunk = frames[i : i + _CHUNK]
@@ -167,6 +190,27 @@ def spread_per_class(shows: Tensor, count: int) -> list[int]:
     """Frames in order, of each class at most `count` evenly spaced over those that show it, ``(N, K)``."""
     per_class = (spread(shown.nonzero()[:, 0].tolist(), count) for shown in shows.T)
     return sorted({frame for frames in per_class for frame in frames})
+
+
+def retrievable(support: SupportFrames, pool: int, empty: bool) -> list[int]:
+    """Frames to hold for retrieval: at most `pool` of each class, and if `empty` as many without a label."""
+    shows = support.shows()
+    frames = spread_per_class(shows, pool)
+    without = (~shows.any(dim=1)).nonzero()[:, 0].tolist() if empty else []
+    return sorted([*frames, *spread(without, pool)])
+
+
+def known(support: SupportFrames) -> Tensor:
+    """Whether a frame tells where an object is or that it is absent, ``(N, K)`` bool.
+
+    A case that never shows a class may just not be labelled for it, so its frames tell nothing about it.
+    """
+    shows, cases = support.shows(), torch.tensor(support.cases)
+    return torch.stack([shows[cases == case].any(dim=0) for case in support.cases])
+
+
+def _true(row: list[bool]) -> list[int]:
+    return [k for k, value in enumerate(row) if value]
 
 
 def spread(candidates: list[int], count: int) -> list[int]:

@@ -161,7 +161,9 @@ class _State:
 def _load(path: Path, recipe: PretrainRecipe, device: str) -> _State:
     content = torch.load(path, map_location=device, weights_only=True)
     if content["recipe"] != repr(recipe):
-        raise UsageError(f"{path} belongs to another recipe; give an empty folder, or the recipe it began with")
+        raise UsageError(
+            f"{path} belongs to another recipe; give an empty folder, or the recipe it began with"
+        )
     state = _State(recipe, device)
     state.weights = content["model"]
     state.probe.load_state_dict(content["probe"])

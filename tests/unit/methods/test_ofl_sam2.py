@@ -9,14 +9,16 @@ from fakes import FakeBackbone
 from unprompted.engine.frames import support_frames
 from unprompted.errors import UsageError
 from unprompted.intensity import Intensity
-from unprompted.methods.base import Place
+from unprompted.methods.base import Place, SupportFrames
 from unprompted.methods.ofl_blend import Blend
 from unprompted.methods.ofl_sam2 import OflSam2
 from unprompted.methods.ofl_training import Trainer
+from unprompted.methods.similarity import LevelL1
 from unprompted.methods.support_memory import cosine
 from unprompted.support import SupportSet
 
 QUICK = OflSam2(epochs=2, steps_per_epoch=2, sequence=2)
+AS_PUBLISHED = replace(QUICK, retrieved=2, similarity="cosine", candidates="shown")
 
 
 def silent(what, done, of):
@@ -61,6 +63,8 @@ def first_step(method, support, query, learned, at=0):
         ({"gamma": -0.1}, "gamma is -0.1"),
         ({"retrieved": 0}, "retrieved is 0"),
         ({"retrieval": "best"}, "use frame, sequence or none"),
+        ({"similarity": "best"}, "similarity is 'best'; use perceptual, l1, cosine"),
+        ({"candidates": "labelled"}, "candidates is 'labelled'; use all or shown"),
         ({"kernel": 2}, "odd number"),
     ],
 )
@@ -69,11 +73,12 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
         OflSam2(**settings)
 
 
-def test_defaults_are_those_of_the_paper():
+def test_defaults_are_those_of_the_paper_except_for_retrieval():
     method = OflSam2()
-    found = (method.retrieved, method.fit_iterations, method.update_iterations, method.gamma)
-    assert found == (2, 10, 5, 0.8)
+    assert (method.fit_iterations, method.update_iterations, method.gamma) == (10, 5, 0.8)
     assert (method.epochs, method.learning_rate) == (40, 1e-3)
+    departing = (method.retrieved, method.retrieval, method.similarity, method.candidates)
+    assert departing == (3, "frame", "l1", "all")  # paper: 2, once a case
 
 
 def test_fusion_starts_with_equal_shares_of_both_branches():
@@ -150,17 +155,20 @@ def test_training_supports_a_query_with_other_cases_where_they_show_the_class(su
         assert all(support.cases[f] == 1 for f in chosen.flatten().tolist())
 
 
-def test_without_the_learner_nothing_is_trained_and_memory_attention_decides(support, query):
-    method = replace(QUICK, learner=False)
+@pytest.mark.parametrize("published", [True, False])
+def test_without_the_learner_nothing_is_trained_and_memory_attention_decides(support, query, published):
+    method = replace(AS_PUBLISHED if published else QUICK, learner=False)
     assert method.train(FakeBackbone(), support, 0, silent) == {}
     step, state, bank = first_step(method, support, query, {})
     assert state.learner is None
     backbone = FakeBackbone()
-    recall = bank.recall(0, 0, 1)
-    if method.retrieval == "frame":
-        memory = method.prepare(backbone, support, {}).memory
-        wanted = memory.most_similar(cosine(query[0].pooled[None], memory.pooled)[0], 2)
-        recall = replace(bank, support=memory.compose(wanted)).recall(0, 0, 1)
+    memory = method.prepare(backbone, support, {}).memory
+    if published:
+        scores = cosine(query[0].pooled[None], memory.pooled)[0]
+    else:
+        scores = LevelL1(16).scores(LevelL1(16).describe(query[0]), memory.described)
+    wanted = memory.most_similar(scores, 2 if published else 3)
+    recall = replace(bank, support=memory.compose(wanted)).recall(0, 0, 1)
     plain = backbone.decode(backbone.attend(query[0], recall, 2), query[0])
     assert torch.equal(step.decoded.logits, plain.logits)
 
@@ -180,10 +188,11 @@ def test_without_fusion_the_weight_is_the_constant_it_starts_from(support, query
     assert not torch.allclose(QUICK.blended(blend, attended, mapped), expected, atol=1e-5)
 
 
-def test_the_learner_is_fitted_to_the_retrieved_support(support, query, learned):
-    _, state, bank = first_step(QUICK, support, query, learned)
-    assert len(bank.support) == 2
-    assert state.learner.samples.support_weight.tolist() == [2, 2]
+@pytest.mark.parametrize("retrieved", [2, 3])
+def test_the_learner_is_fitted_to_the_retrieved_support(support, query, learned, retrieved):
+    _, state, bank = first_step(replace(QUICK, retrieved=retrieved), support, query, learned)
+    assert len(bank.support) == retrieved
+    assert state.learner.samples.support_weight.tolist() == [retrieved, retrieved]
     assert state.learner.samples.recent_weight.tolist() == [0, 0]
     assert not torch.equal(state.learner.filters, learned["filters"])
 
@@ -257,30 +266,122 @@ def test_a_sequence_starts_at_the_frame_most_like_the_support(support):
 
 
 def test_without_retrieval_the_query_does_not_choose_the_support(support, query):
-    method = replace(QUICK, learner=False, retrieval="none")
+    method = replace(QUICK, learner=False, retrieval="none", retrieved=2)
     fitted = method.prepare(FakeBackbone(), support, {})
     state, bank = method.begin(fitted, pooled_of(query), 0)
-    assert state.wanted[0].tolist() == [[0, 0], [9, 9]]  # both ends of the ten frames, for both classes
+    assert state.wanted.tolist() == [[0, 0], [9, 9]]  # both ends of the ten frames, for both classes
     _, other = method.begin(fitted, torch.randn(4, 16), 0)
     assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(bank.support, other.support, strict=True))
 
 
 def test_support_is_retrieved_anew_for_every_frame_or_once_a_sequence(support, query):
-    def wanted(retrieval):
-        method = replace(QUICK, learner=False, retrieval=retrieval)
-        fitted = method.prepare(FakeBackbone(), support, {})
-        return method.begin(fitted, pooled_of(query), 0)[0].wanted
+    def recalled(retrieval):
+        """Support tokens that each of two unlike frames of one sequence attends to."""
+        method, backbone = replace(QUICK, learner=False, update=False, retrieval=retrieval), Attending()
+        fitted = method.prepare(backbone, support, {})
+        frames = backbone.encode(support.pixels[[0, 7]])
+        state, bank = method.begin(fitted, pooled_of(frames), 0)
+        for at, features in enumerate(frames):
+            method.step(backbone, state, features, bank, Place(at, 0, 1))
+        first, second = backbone.read
+        assert len(first) == len(second) == 3
+        return first, second
 
-    assert wanted("frame").shape == (4, 2, 2)
-    assert wanted("sequence").shape == wanted("none").shape == (1, 2, 2)
+    def same(retrieval):
+        return all(torch.equal(a, b) for a, b in zip(*recalled(retrieval), strict=True))
+
+    assert not same("frame")
+    assert same("sequence")
+    assert same("none")
 
 
-def test_retrieval_finds_a_support_frame_that_is_asked_for_again(support):
-    method = replace(QUICK, learner=False)
+class Attending(FakeBackbone):
+    """Keeps the memory tokens that every frame attended to."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = []
+
+    def attend(self, features, recall, objects):
+        self.read.append([tokens for _, tokens in recall.tokens])
+        return super().attend(features, recall, objects)
+
+
+@pytest.mark.parametrize("measure", ["l1", "cosine", "perceptual"])
+def test_retrieval_finds_a_support_frame_that_is_asked_for_again(support, measure):
+    method = replace(QUICK, learner=False, similarity=measure)
+    again = FakeBackbone().encode(support.pixels)
+    nearest = [first_step(method, support, again, {}, at)[0].chosen[0] for at in range(10)]
+    assert [(c.case, c.position) for c in nearest] == [(case, z) for case in (0, 1) for z in range(5)]
+
+
+def make_partly_empty_support(shown, cases):
+    """Random frames; frame n shows the objects ``shown[n]`` of two, each in its own quarter column."""
+    pixels = torch.rand(len(shown), 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(len(shown), 64, 64, dtype=torch.uint8)
+    for n, row in enumerate(shown):
+        for k in row:
+            labels[n, 16:48, 16 * k : 16 * k + 16] = k + 1
+    return SupportFrames(pixels, labels, 2, cases, tuple(range(len(shown))))
+
+
+def step_on_support_frame(method, support, frame):
+    again = FakeBackbone().encode(support.pixels[[frame]])
+    return first_step(replace(method, learner=False), support, again, {})[0]
+
+
+def found(step):
+    return (step.decoded.logits > 0).flatten(1).any(dim=1).tolist()
+
+
+def test_a_class_that_a_retrieved_frame_does_not_show_is_remembered_as_absent():
+    support = make_partly_empty_support([[0, 1], [0], []], cases=(0, 0, 0))
+    nearest = replace(QUICK, retrieved=1)
+    assert found(step_on_support_frame(nearest, support, 0)) == [True, True]
+    step = step_on_support_frame(nearest, support, 1)
+    assert [(c.object, c.position) for c in step.chosen] == [(0, 1), (1, 1)]
+    assert found(step) == [True, False]
+    assert found(step_on_support_frame(nearest, support, 2)) == [False, False]
+
+
+def test_among_frames_that_show_a_class_it_is_never_remembered_as_absent():
+    support = make_partly_empty_support([[0, 1], [0], []], cases=(0, 0, 0))
+    only_shown = replace(QUICK, retrieved=1, candidates="shown")
+    fitted = only_shown.prepare(FakeBackbone(), support, {})
+    assert fitted.memory.entries.keys() == {(0, 0), (0, 1), (1, 0)}
+    for frame in range(3):
+        chosen = step_on_support_frame(only_shown, support, frame).chosen
+        assert chosen[0].position in (0, 1)
+        assert chosen[1].position == 0
+
+
+def test_a_case_that_never_shows_a_class_says_nothing_about_it():
+    support = make_partly_empty_support([[0], [], [1], []], cases=(0, 0, 1, 1))
+    fitted = QUICK.prepare(FakeBackbone(), support, {})
+    assert fitted.memory.entries.keys() == {(0, 0), (1, 0), (2, 1), (3, 1)}
+    chosen = step_on_support_frame(replace(QUICK, retrieved=1), support, 0).chosen
+    assert [(c.object, c.case) for c in chosen] == [(0, 0), (1, 1)]
+
+
+def test_the_learner_is_fitted_only_to_frames_that_show_the_class():
+    support = make_partly_empty_support([[0, 1], [0], []], cases=(0, 0, 0))
+    fitted = QUICK.prepare(FakeBackbone(), support, {})
+    assert fitted.memory.entries.keys() == {(n, k) for n in range(3) for k in range(2)}
+    assert fitted.shown.entries.keys() == {(0, 0), (0, 1), (1, 0)}
+    query = FakeBackbone().encode(support.pixels[[2]])  # most like the frame without any class
+    state, _ = QUICK.begin(fitted, pooled_of(query), 0)
+    assert set(state.wanted[:, 0].tolist()) == {0, 1}
+    assert state.wanted[:, 1].tolist() == [0, 0, 0]
+
+
+def test_training_attends_to_other_cases_when_every_frame_retrieves(support):
+    method = replace(QUICK, retrieved=1)
     fitted = method.prepare(FakeBackbone(), support, {})
-    again = torch.stack([f.pooled for f in FakeBackbone().encode(support.pixels)])
-    state, _ = method.begin(fitted, again, 0)
-    assert state.wanted[:, 0, 0].tolist() == list(range(10))
+    trainer = Trainer(method, FakeBackbone(), support, fitted.memory, fitted.blend)
+    (features,) = FakeBackbone().encode(support.pixels[[2]])  # itself a frame of the first case
+    (entry,) = trainer._alike(features, 0, [0])
+    of_the_second = [fitted.memory.entries[n, 0].tokens for n in range(5, 10)]
+    assert any(torch.equal(entry.tokens, tokens) for tokens in of_the_second)
 
 
 def test_the_pool_bounds_the_support_frames_held(support):
@@ -291,9 +392,12 @@ def test_the_pool_bounds_the_support_frames_held(support):
 @pytest.mark.parametrize("retrieval", ["frame", "sequence"])
 def test_the_support_of_a_frame_is_told_with_its_scores(support, query, learned, retrieval):
     step, state, _ = first_step(replace(QUICK, retrieval=retrieval), support, query, learned, at=1)
-    assert [c.object for c in step.chosen] == [0, 0, 1, 1]
+    assert [c.object for c in step.chosen] == [0, 0, 0, 1, 1, 1]
     memory = state.fitted.memory
-    scores = cosine(query[1].pooled[None], memory.pooled)[0]
+    if retrieval == "frame":
+        scores = LevelL1(16).scores(LevelL1(16).describe(query[1]), memory.described)
+    else:
+        scores = cosine(query[1].pooled[None], memory.pooled)[0]
     place = memory.origins.index((step.chosen[0].case, step.chosen[0].position, 0))
     assert step.chosen[0].score == pytest.approx(float(scores[place]), abs=1e-5)
 

@@ -3,7 +3,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from unprompted.backbones.tiny import random_model
+from unprompted.errors import UsageError
 from unprompted.training.pretrain import Episodes, learning_rate_at, pretrain
 from unprompted.training.recipes import RECIPES, Stage
 
@@ -77,6 +80,46 @@ def test_a_run_that_was_stopped_and_resumed_gives_the_same_weights(trained, tmp_
         assert all(torch.equal(resumed[part][name], expected[part][name]) for name in expected[part])
     moments, wanted = resumed["optimiser"]["state"], expected["optimiser"]["state"]
     assert all(torch.equal(moments[i]["exp_avg_sq"], wanted[i]["exp_avg_sq"]) for i in wanted)
+
+
+def saved_weights(path, seed):
+    """A safetensors file of random weights in the recipe's shape, and those weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        weights = random_model(TEST.shape).state_dict()
+    save_file({name: value.contiguous() for name, value in weights.items()}, path)
+    return weights
+
+
+def test_a_run_starts_from_given_weights(tmp_path):
+    given = saved_weights(tmp_path / "given.safetensors", seed=7)
+    still = replace(TEST, learning_rate=0.0)
+    content = content_of(run(still, tmp_path, until=1, initial=tmp_path / "given.safetensors"))
+    assert all(torch.equal(content["model"][name], given[name]) for name in given)
+    assert all(torch.equal(content["average"][name], given[name]) for name in given)
+
+
+def test_a_run_that_goes_on_keeps_its_own_weights(tmp_path):
+    saved_weights(tmp_path / "other.safetensors", seed=8)
+    still = replace(TEST, learning_rate=0.0)
+    begun = content_of(run(still, tmp_path, until=1))
+    resumed = content_of(run(still, tmp_path, until=2, initial=tmp_path / "other.safetensors"))
+    assert resumed["step"] == 2
+    assert all(torch.equal(resumed["model"][name], begun["model"][name]) for name in begun["model"])
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"smallest": (0.01, 0.02)}, {"learning_rate": 1e-4}])
+def test_a_checkpoint_of_another_recipe_is_refused(trained, change):
+    folder, checkpoint, _ = trained
+    before = checkpoint.read_bytes()
+    with pytest.raises(UsageError, match="belongs to another recipe; give an empty folder"):
+        run(replace(TEST, **change), folder)
+    assert checkpoint.read_bytes() == before
+
+
+def test_the_least_area_of_a_class_is_drawn_from_a_span():
+    wide, narrow = replace(TEST, smallest=(0.002, 0.02)), replace(TEST, smallest=(0.002, 0.002))
+    assert any(not torch.equal(Episodes(wide)[step].masks, Episodes(narrow)[step].masks) for step in range(4))
 
 
 def test_a_run_resumes_across_a_change_of_size(tmp_path):

@@ -1,5 +1,6 @@
 """What a user chose, as values; reading them costs nothing."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,38 @@ AXIS_NAMES = {letter: word for word, letter in AXIS_WORDS.items()}
 
 
 @dataclass(frozen=True)
+class AdaptBudget:
+    """What adapting the backbone to the support may cost; neither adapts nothing.
+
+    Attributes:
+        seconds: of time.
+        steps: of the optimiser, for results that do not depend on the speed of the machine.
+    """
+
+    seconds: float = 0.0
+    steps: int = 0
+
+    def __bool__(self) -> bool:
+        return self.seconds > 0 or self.steps > 0
+
+    @classmethod
+    def of(cls, text: str | None) -> "AdaptBudget":
+        """The budget of ``5min``, ``90s``, ``1h`` or ``200steps``; none of None, ``0`` or ``off``.
+
+        Raises:
+            UsageError: it is none of these.
+        """
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|steps)", (text or "0s").strip().lower())
+        if text in ("0", "off"):
+            return cls()
+        if found is None or (found[2] == "steps" and "." in found[1]):
+            raise UsageError(f"--adapt is {text!r}; give a budget such as 5min, 90s, 1h or 200steps")
+        if found[2] == "steps":
+            return cls(steps=int(found[1]))
+        return cls(seconds=float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]])
+
+
+@dataclass(frozen=True)
 class ModelChoice:
     """What segments, and where it runs.
 
@@ -27,6 +60,7 @@ class ModelChoice:
         dtype: "float32" or "bfloat16".
         seed: decides everything random.
         views: test-time choices; a fitted task has its own.
+        adapt: budget for adapting the backbone to the support.
     """
 
     method: str = DEFAULT_METHOD
@@ -37,6 +71,7 @@ class ModelChoice:
     dtype: str = "float32"
     seed: int = 0
     views: Views = NO_VIEWS
+    adapt: AdaptBudget = field(default_factory=AdaptBudget)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Ready:
             "method": method_name(self.method),
             "settings": settings_of(self.method),
             "views": list(views.names),
+            "adapt": self._adaptation(),
             "backbone": Path(name).name if Path(name).exists() else name,
             "weights_sha256": self.backbone.digest,
             "input_size": self.backbone.input_size,
@@ -58,11 +59,25 @@ class Ready:
         """The task, fitted now where it is not yet."""
         if self.task is not None:
             return self.task
+        from unprompted.adaptation.settings import Adaptation
         from unprompted.segmenter import Segmenter
 
-        segmenter = Segmenter(self.method, self.backbone, self.model.views)
+        budget = Adaptation(self.model.adapt.seconds, self.model.adapt.steps)
+        segmenter = Segmenter(self.method, self.backbone, self.model.views, budget)
         learn = self.learnable
-        return segmenter.fit(learn.support, axis=learn.axis, seed=self.model.seed, progress=watch.progress)
+        task = segmenter.fit(learn.support, axis=learn.axis, seed=self.model.seed, progress=watch.progress)
+        if task.adapted is not None:
+            before, best = task.adapted.history[0][2], max(dice for _, _, dice in task.adapted.history)
+            kept = f"{task.adapted.steps} steps" if task.adapted.steps else "no gain, backbone kept as it is"
+            watch.say("adapted", f"{kept}; Dice on the case left out {before:.3f}, at best {best:.3f}")
+        return task
+
+    def _adaptation(self) -> Any:
+        """What decides the adapted weights: the budget, or the weights a task has already."""
+        if self.task is None:
+            budget = self.model.adapt
+            return {"seconds": budget.seconds, "steps": budget.steps} if budget else None
+        return None if self.task.adapted is None else self.task.adapted.backbone.digest
 
 
 def fit_folder(

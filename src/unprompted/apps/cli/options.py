@@ -122,6 +122,15 @@ Views = Annotated[
         show_default=False,
     ),
 ]
+Adapt = Annotated[
+    str | None,
+    Option(
+        "--adapt",
+        help="Fine-tune the backbone on the labelled cases first, for at most 5min, 90s or 200steps.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
 Dtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.", rich_help_panel=_MODEL)]
 Seed = Annotated[int, Option("--seed", help="Decides everything random.", rich_help_panel=_MODEL)]
 Device = Annotated[

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from unprompted.apps.batch.choices import Job, ModelChoice, SupportChoice, axis_letter, settings_of_call
+from unprompted.apps.batch.choices import (
+    AdaptBudget,
+    Job,
+    ModelChoice,
+    SupportChoice,
+    axis_letter,
+    settings_of_call,
+)
 from unprompted.apps.cli import options
 from unprompted.apps.cli.render import Screen
 from unprompted.engine.views import Views
@@ -26,6 +33,7 @@ def segment(
     backbone: options.Backbone = None,
     input_size: options.InputSize = None,
     views: options.Views = None,
+    adapt: options.Adapt = None,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -43,9 +51,9 @@ def segment(
     from unprompted.apps.batch.run import segment_folder
 
     chosen = {"--method": method, "--set": set_, "--settings": settings}
-    fixed = chosen | {"--input-size": input_size, "--views": views}
+    fixed = chosen | {"--input-size": input_size, "--views": views, "--adapt": adapt}
     learn_from = _source(support, task, fixed, labels, axis, shots, sparse, seed)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
     job = Job(input, output, model, learn_from, overwrite, explain)
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
@@ -71,6 +79,7 @@ def fit(
     backbone: options.Backbone = None,
     input_size: options.InputSize = None,
     views: options.Views = None,
+    adapt: options.Adapt = None,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -85,7 +94,7 @@ def fit(
     if support is None:
         raise UsageError("fit needs labelled cases; give their folder with -s")
     choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
     with Screen(quiet, verbose, debug) as screen:
         fit_folder(choice, model, output, overwrite, screen)
         screen.say("done", f"task saved; use it with: unprompted segment -t {output} -i IMAGES -o OUT")
@@ -125,7 +134,9 @@ def _model(
     seed: int,
     device: str,
     views: str | None,
+    adapt: str | None,
 ) -> ModelChoice:
     name = method or DEFAULT_METHOD
     chosen = settings_of_call(pairs or (), settings, name)
-    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed, Views.named(views or ""))
+    looks, budget = Views.named(views or ""), AdaptBudget.of(adapt)
+    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed, looks, budget)

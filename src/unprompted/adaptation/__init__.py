@@ -1,0 +1,1 @@
+"""Adaptation of a backbone to the support: an extension, for every method."""

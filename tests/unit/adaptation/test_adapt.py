@@ -1,0 +1,205 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fakes import FakeBackbone
+from small import make_backbone, make_support, without
+from unprompted.adaptation import adapt as module
+from unprompted.adaptation.adapt import adapt, restored
+from unprompted.adaptation.settings import Adaptation
+from unprompted.backbones.weights import parameters_digest
+from unprompted.errors import UsageError
+
+
+class Scripted:
+    """Stands for a tuner: scores are given, a step costs a second, and every step is written down."""
+
+    def __init__(self, scores=(0.1, 0.2, 0.3, 0.4, 0.5)):
+        self.scores, self.trained, self.judged = list(scores), [], []
+        self.step, self.now, self.lost = 0, 0.0, False
+
+    def __call__(self, backbone, support, settings, seed):
+        self.backbone = backbone
+        return self
+
+    def clock(self):
+        return self.now
+
+    def train(self, cases, spent):
+        self.trained.append(cases)
+        self.step += 1
+        self.now += 1
+
+    def score(self, case):
+        self.judged.append(case)
+        return self.scores.pop(0)
+
+    def state(self):
+        return {"step": self.step}
+
+    def restore(self, state):
+        self.lost = self.step > state["step"]
+        self.step = state["step"]
+
+    def averaged(self):
+        return f"averaged after {self.step}"
+
+    def tensors(self):
+        return {"steps": torch.tensor(self.step)}
+
+
+@pytest.fixture
+def run(monkeypatch, backbone, support):
+    """Adapts with a scripted tuner: gives what came of it and the tuner."""
+
+    def of(settings, scores=(0.1, 0.2, 0.3, 0.4, 0.5), frames=support, progress=lambda *_: None):
+        tuner = Scripted(scores)
+        monkeypatch.setattr(module, "Tuner", tuner)
+        return adapt(backbone, frames, settings, 0, progress, clock=tuner.clock), tuner
+
+    return of
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+def test_training_raises_the_score_of_the_case_left_out(adapted):
+    before, *_, after = [dice for _, _, dice in adapted.history]
+    assert after > before + 0.3
+    assert adapted.backbone.digest != adapted.base_digest
+
+
+def test_the_given_backbone_stays_as_it_is(backbone, adapted):
+    assert adapted.base_digest == backbone.digest == parameters_digest(backbone.model)
+    assert parameters_digest(make_backbone().model) == backbone.digest
+    assert not backbone.model.training
+    assert not any(p.requires_grad for p in backbone.model.parameters())
+
+
+def test_the_adapted_backbone_is_ready_for_inference(adapted):
+    assert adapted.backbone.name == "small"
+    assert not adapted.backbone.model.training
+    assert not any(p.requires_grad for p in adapted.backbone.model.parameters())
+
+
+def test_equal_seed_and_steps_give_equal_weights(backbone, support, easy, adapted):
+    torch.manual_seed(99)  # not that anybody should ask the global generator
+    again = adapt(backbone, support, easy, seed=0)
+    assert same(again.tensors, adapted.tensors)
+    assert again.backbone.digest == adapted.backbone.digest
+
+
+def test_what_changed_makes_the_same_backbone_again(adapted):
+    again = restored(make_backbone(), adapted.tensors)
+    assert again.backbone.digest == adapted.backbone.digest
+    assert again.base_digest == adapted.base_digest
+
+
+def test_large_backbones_keep_low_rank_changes_alone(backbone, support, easy, monkeypatch):
+    scores = iter((0.1, 0.2))  # as if it had helped: a random backbone is not saved by low rank
+    monkeypatch.setattr(module.Tuner, "score", lambda tuner, case: next(scores))
+    few = replace(easy, whole_below=0, rank=2, steps=2, checks=1)
+    adapted = adapt(backbone, support, few, seed=0)
+    assert adapted.backbone.digest != backbone.digest
+    assert all(".lora_" in name for name in adapted.tensors)
+    assert not any("lora" in name for name in adapted.backbone.model.state_dict())
+    assert restored(make_backbone(), adapted.tensors).backbone.digest == adapted.backbone.digest
+
+
+def test_where_nothing_is_gained_the_given_backbone_comes_back(backbone, support, easy):
+    still = replace(easy, learning_rate=0.0, steps=2, checks=1, judged=1)
+    adapted = adapt(backbone, support, still, seed=0)
+    assert adapted.backbone is backbone
+    assert (adapted.tensors, adapted.steps) == ({}, 0)
+    assert restored(backbone, {}).backbone.digest == backbone.digest
+
+
+def test_the_random_generator_stays_as_it_was(backbone, support, easy):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    adapt(backbone, support, replace(easy, steps=1, checks=1, judged=1, whole_below=0), seed=0)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_one_labelled_case_is_enough(backbone, easy, slices):
+    alone = make_support(cases=1, slices=slices)
+    adapted = adapt(backbone, alone, replace(easy, steps=2, checks=1, judged=1), seed=0)
+    assert len(adapted.history) == 2
+
+
+def test_a_backbone_that_cannot_be_trained_is_refused(support, easy):
+    with pytest.raises(UsageError, match="fake cannot be adapted; use a SAM2 backbone"):
+        adapt(FakeBackbone(), support, easy, seed=0)
+    with pytest.raises(UsageError, match="fake cannot be adapted, but the task was"):
+        restored(FakeBackbone(), {})
+
+
+def test_tensors_of_another_model_are_refused(adapted):
+    with pytest.raises(KeyError, match="tensors have no place in the model"):
+        restored(make_backbone(channels=128), adapted.tensors)
+
+
+@pytest.mark.parametrize(("settings", "told"), [({"seconds": -1.0}, "-1 s"), ({"steps": -2}, "-2 steps")])
+def test_a_negative_budget_is_refused(settings, told):
+    with pytest.raises(UsageError, match=told):
+        Adaptation(**settings)
+
+
+def test_a_budget_of_nothing_is_none():
+    assert not Adaptation()
+    assert Adaptation(seconds=1)
+    assert Adaptation(steps=1)
+
+
+def test_a_budget_of_steps_is_spent_exactly(run):
+    adapted, tuner = run(Adaptation(steps=21, seconds=3.0))  # steps rule
+    assert len(tuner.trained) == adapted.steps == 21
+    assert [steps for _, steps, _ in adapted.history] == [0, 3, 6, 8, 11]  # 21 / 8 steps a check, rounded up
+    assert adapted.backbone == "averaged after 21"
+
+
+def test_a_budget_of_time_ends_by_the_clock(run):
+    adapted, tuner = run(Adaptation(seconds=40.0))
+    assert len(tuner.trained) == adapted.steps == 40
+    assert [seconds for seconds, _, _ in adapted.history] == [0, 5, 10, 15, 20]
+
+
+def test_a_case_is_left_out_for_half_the_budget_and_joins_then(run):
+    _, tuner = run(Adaptation(steps=16))
+    assert tuner.trained == [[0, 1]] * 8 + [[0, 1, 2]] * 8
+    assert tuner.judged == [2] * 5
+
+
+def test_a_case_without_any_label_is_neither_trained_on_nor_left_out(run, support):
+    _, tuner = run(Adaptation(steps=8), frames=without(support, [(2, 1), (2, 2)]))
+    assert tuner.trained == [[0]] * 4 + [[0, 1]] * 4
+    assert set(tuner.judged) == {1}
+
+
+def test_without_gain_training_ends_early(run):
+    adapted, tuner = run(Adaptation(steps=16), scores=(0.5, 0.5, 0.4))  # two checks of patience
+    assert len(tuner.trained) == 4
+    assert (adapted.tensors, adapted.steps, len(adapted.history)) == ({}, 0, 3)
+    assert adapted.backbone is tuner.backbone
+
+
+def test_training_goes_on_from_the_best_state_for_as_many_steps_again(run):
+    scores = (0.1, 0.6, 0.5, 0.4)  # best after 4 steps; the next 8 did harm
+    adapted, tuner = run(Adaptation(steps=32), scores)
+    assert tuner.lost
+    assert len(tuner.trained) == 12 + 4
+    assert adapted.steps == 8
+    assert int(adapted.tensors["steps"]) == 8
+
+
+def test_the_share_of_the_budget_is_told(run):
+    told = []
+    run(Adaptation(steps=4), progress=lambda *step: told.append(step))
+    assert {(what, of) for what, _, of in told} == {("adapting", 100)}
+    shares = [share for _, share, _ in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 100)

@@ -1,0 +1,112 @@
+"""Adaptation as part of a fit, and of the task it leaves."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from builders import make_subject
+from fakes import FakeBackbone
+from small import make_backbone
+from unprompted import Adaptation, FittedSegmenter, Segmenter
+from unprompted.errors import UnreadableFile, UsageError, WeightsUnavailable
+from unprompted.segmenter import make_method
+
+CASES = [make_subject((2, 64, 64), classes=2, seed=seed) for seed in range(3)]
+
+
+def fit(backbone, settings):
+    method = make_method("sam2-mask", {"supports": 1})
+    return Segmenter(method, backbone, adaptation=settings).fit(CASES)
+
+
+@pytest.fixture(scope="module")
+def fitted(single_thread, easy):
+    task = fit(make_backbone(), replace(easy, steps=12, checks=1))
+    assert task.adapted.tensors, "the checks need a change that helps"
+    return task
+
+
+@pytest.fixture
+def saved(fitted, tmp_path):
+    fitted.save(tmp_path)
+    return tmp_path
+
+
+def test_the_method_runs_on_the_adapted_backbone(fitted):
+    assert fitted.backbone is fitted.adapted.backbone
+    assert fitted.adapted.base_digest == make_backbone().digest != fitted.backbone.digest
+    query, _ = make_subject((2, 64, 64), classes=2, seed=7)
+    assert fitted.segment(query).provenance.weights_sha256 == fitted.backbone.digest
+
+
+def test_a_loaded_task_has_the_same_weights_and_gives_the_same_masks(fitted, saved):
+    loaded = FittedSegmenter.load(saved, backbone=make_backbone())
+    assert loaded.backbone.digest == fitted.backbone.digest
+    query, _ = make_subject((2, 64, 64), classes=2, seed=7)
+    expected, found = fitted.segment(query), loaded.segment(query)
+    assert expected.labels.labels.any()
+    np.testing.assert_array_equal(found.labels.labels, expected.labels.labels)
+    np.testing.assert_array_equal(found.quality, expected.quality)
+
+
+def test_a_loaded_task_can_be_saved_again(fitted, saved, tmp_path):
+    FittedSegmenter.load(saved, backbone=make_backbone()).save(tmp_path / "again")
+    again = FittedSegmenter.load(tmp_path / "again", backbone=make_backbone())
+    assert again.backbone.digest == fitted.backbone.digest
+
+
+def test_the_description_names_the_weights_that_were_given(fitted, saved):
+    told = json.loads((saved / "task.json").read_text())
+    assert told["adapted"] is True
+    assert told["weights_sha256"] == make_backbone().digest
+    with pytest.raises(WeightsUnavailable, match=r"fitted with weights .* of small"):
+        FittedSegmenter.load(saved, backbone=fitted.backbone)
+
+
+def test_a_task_that_gained_nothing_is_saved_and_loaded_too(easy, tmp_path):
+    still = replace(easy, learning_rate=0.0, steps=1, checks=1, judged=1)
+    fit(make_backbone(), still).save(tmp_path)
+    loaded = FittedSegmenter.load(tmp_path, backbone=make_backbone())
+    assert loaded.backbone.digest == make_backbone().digest
+    assert loaded.adapted.tensors == {}
+
+
+def test_a_task_without_adaptation_leaves_no_tensors_of_an_older_one(saved):
+    fit(make_backbone(), Adaptation()).save(saved)
+    assert not (saved / "adapted.safetensors").exists()
+    assert FittedSegmenter.load(saved, backbone=make_backbone()).adapted is None
+
+
+def test_a_task_from_before_adaptation_has_none(tmp_path):
+    fit(make_backbone(), Adaptation()).save(tmp_path)
+    told = json.loads((tmp_path / "task.json").read_text())
+    del told["adapted"]
+    (tmp_path / "task.json").write_text(json.dumps(told))
+    assert FittedSegmenter.load(tmp_path, backbone=make_backbone()).adapted is None
+
+
+@pytest.mark.parametrize("kept", [None, 0.0, 0.5, 0.95])
+def test_lost_or_truncated_tensors_are_refused(saved, kept):
+    path = saved / "adapted.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    if kept is not None:
+        path.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(UnreadableFile, match="holds no fitted task"):
+        FittedSegmenter.load(saved, backbone=make_backbone())
+
+
+def test_tensors_of_another_model_are_refused(saved):
+    from safetensors.torch import save_file
+
+    other = make_backbone(channels=128).model.state_dict()
+    save_file({name: value.contiguous() for name, value in other.items()}, saved / "adapted.safetensors")
+    with pytest.raises(UnreadableFile, match="tensors have no place in the model"):
+        FittedSegmenter.load(saved, backbone=make_backbone())
+
+
+def test_a_backbone_that_cannot_be_adapted_is_refused(single_thread):
+    with pytest.raises(UsageError, match="fake cannot be adapted"):
+        fit(FakeBackbone(), Adaptation(steps=1))
