@@ -12,33 +12,63 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from unprompted import FittedSegmenter, LabelMap, Segmenter, Views, Volume
+from unprompted import Adaptation, FittedSegmenter, LabelMap, Segmenter, Views, Volume
 from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import load_case, recognise
+from unprompted.engine.views import NO_VIEWS
 from unprompted.segmenter import load_backbone, make_method
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RESULTS = Path(__file__).parent / "results"
 
-# name: (method, settings)
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured.
+
+    Attributes:
+        method: registry name.
+        settings: those that differ from the defaults.
+        views: test-time choices.
+        adapt_s: seconds of adaptation to the support.
+    """
+
+    method: str = "ofl-sam2"
+    settings: dict[str, Any] = field(default_factory=dict)
+    views: Views = NO_VIEWS
+    adapt_s: float = 0.0
+
+
+AS_PUBLISHED = {"retrieval": "sequence", "candidates": "shown", "similarity": "cosine", "retrieved": 2}
+PLAIN = {"learner": False}
 CELLS = {
-    "ofl-sam2": ("ofl-sam2", {}),
-    "no-learner": ("ofl-sam2", {"learner": False}),
-    "no-fusion": ("ofl-sam2", {"fusion": False}),
-    "no-update": ("ofl-sam2", {"update": False}),
-    "no-retrieval": ("ofl-sam2", {"retrieval": "none"}),
-    "retrieval-once": ("ofl-sam2", {"retrieval": "sequence"}),
-    "sam2-mask": ("sam2-mask", {}),
-    **{f"view-{view}": ("ofl-sam2", {}) for view in Views.known()},
+    "ofl-sam2": Cell(),
+    "adapt-5min": Cell(adapt_s=300),
+    "no-learner": Cell(settings=PLAIN),
+    "no-learner-adapt-5min": Cell(settings=PLAIN, adapt_s=300),
+    "no-learner-shown": Cell(settings=PLAIN | {"candidates": "shown"}),
+    "no-learner-cosine": Cell(settings=PLAIN | {"similarity": "cosine"}),
+    "no-learner-cosine-shown": Cell(settings=PLAIN | {"candidates": "shown", "similarity": "cosine"}),
+    "no-fusion": Cell(settings={"fusion": False}),
+    "no-update": Cell(settings={"update": False}),
+    "no-retrieval": Cell(settings={"retrieval": "none"}),
+    "retrieval-as-published": Cell(settings=AS_PUBLISHED),
+    "sam2-mask": Cell("sam2-mask"),
+    "fate-sam": Cell("fate-sam"),
+    "fate-sam-no-volumetric": Cell("fate-sam", {"volumetric": False}),
+    "fs-medsam2": Cell("fs-medsam2"),
+    "aug-match": Cell("aug-match"),
+    **{f"view-{view}": Cell(settings=PLAIN, views=Views.named([view])) for view in Views.known()},
 }
-AT_INFERENCE = ("update", "retrieval", "gamma")  # settings that training does not read
+AT_INFERENCE = ("update", "gamma")  # settings that training does not read
 # name: (folder, support cases by name; support is the first `shots` of the folder)
 SETS = {
     "hippocampus": ("hippocampus", 3),
@@ -80,19 +110,15 @@ def support_of(name: str) -> list[tuple[Volume, LabelMap]]:
     return [load_case(case, classes) for case in support]
 
 
-def views_of(cell: str) -> Views:
-    """What is switched on in a cell."""
-    return Views.named([view for view in Views.known() if cell == f"view-{view}"])
-
-
 @cache
 def fit(
-    name: str, method: str, settings: str, backbone_source: str, seed: int, views: Views
+    name: str, method: str, settings: str, views: Views, adapt_s: float, backbone_source: str, seed: int
 ) -> tuple[FittedSegmenter, float]:
     """Fit on the support of a set; gives back the seconds it took too."""
     support = support_of(name)
     begun = time.perf_counter()
-    segmenter = Segmenter(make_method(method, json.loads(settings)), load_backbone(backbone_source), views)
+    chosen = make_method(method, json.loads(settings))
+    segmenter = Segmenter(chosen, load_backbone(backbone_source), views, Adaptation(seconds=adapt_s))
     return segmenter.fit(support, seed=seed), time.perf_counter() - begun
 
 
@@ -133,21 +159,28 @@ def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
 
     Cells whose settings differ only in what happens at inference share one fit.
     """
-    method, settings = CELLS[cell]
-    in_training = {k: v for k, v in settings.items() if k not in AT_INFERENCE}
-    views = views_of(cell)
-    in_training_views = replace(views, flips=False)  # mirrored worlds share what is learned
-    settings_text = json.dumps(in_training, sort_keys=True)
-    trained, fit_s = fit(name, method, settings_text, backbone_source, seed, in_training_views)
+    chosen = CELLS[cell]
+    in_training = {k: v for k, v in chosen.settings.items() if k not in AT_INFERENCE}
+    views = replace(chosen.views, flips=False)  # mirrored worlds share what is learned
+    trained, fit_s = fit(
+        name,
+        chosen.method,
+        json.dumps(in_training, sort_keys=True),
+        views,
+        chosen.adapt_s,
+        backbone_source,
+        seed,
+    )
     fitted = FittedSegmenter.prepared(
-        make_method(method, settings),
+        make_method(chosen.method, chosen.settings),
         trained.backbone,
         trained.support,
         trained.intensity,
         trained.axis,
         trained.learned,
         seed,
-        views,
+        chosen.views,
+        trained.adapted,
     )
 
     def segment(volume: Volume) -> tuple[np.ndarray, float]:
@@ -157,11 +190,15 @@ def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
     return {
         "set": name,
         "cell": cell,
-        "method": method,
-        "settings": settings,
-        "views": list(views.names),
+        "method": chosen.method,
+        "settings": chosen.settings,
+        "views": list(chosen.views.names),
+        "adapt_s": chosen.adapt_s,
+        "adapt_history": [] if fitted.adapted is None else fitted.adapted.history,
+        "adapt_steps": 0 if fitted.adapted is None else fitted.adapted.steps,
+        "threads": torch.get_num_threads(),
         "backbone": backbone_source,
-        "weights_sha256": fitted.backbone.digest,
+        "weights_sha256": fitted.backbone.digest if fitted.adapted is None else fitted.adapted.base_digest,
         "seed": seed,
         "fit_s": round(fit_s, 1),
         **measured(name, fitted.support.classes, segment),
@@ -170,8 +207,9 @@ def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
 
 def cell_path(name: str, cell: str, backbone_source: str, digest: str, seed: int) -> Path:
     """File of a cell, named by its content."""
-    method, settings = CELLS[cell]
-    return result_path(name, cell, [method, settings, backbone_source, digest, seed])
+    chosen = CELLS[cell]
+    made_by = [chosen.method, chosen.settings, list(chosen.views.names), chosen.adapt_s]
+    return result_path(name, cell, [*made_by, backbone_source, digest, seed])
 
 
 def result_path(name: str, cell: str, made_by: list[Any]) -> Path:

@@ -8,6 +8,7 @@ from unprompted.methods.learner import Samples, scaled_inputs
 from unprompted.methods.support_memory import SupportMemory
 
 _FUSION_WIDTH = 128
+_ATTENDED_ONLY = 16.0  # logit of a fusion weight of 1
 _FUSION_BIAS = 0.0  # W starts at one half: both branches count alike
 _DAMPING = 1e-3  # of the lift's least-squares start, relative to the mean eigenvalue
 _RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # tried for the initial filters, likewise relative
@@ -50,6 +51,12 @@ class Blend(nn.Module):
         weight = self.outer(F.relu(self.inner(torch.cat([attended, target], dim=1)))).sigmoid()
         return weight * attended + (1 - weight) * target
 
+    @torch.no_grad()
+    def ignore_learner(self) -> None:
+        """Make the fusion pass memory attention on as it is: W = 1 to seven digits."""
+        self.outer.weight.zero_()
+        self.outer.bias.fill_(_ATTENDED_ONLY)  # type: ignore[union-attr]
+
     def constant_mix(self, attended: Tensor, mapped: Tensor) -> Tensor:
         """The blend without learned fusion: the constant weight it starts from."""
         weight = torch.tensor(_FUSION_BIAS, device=attended.device).sigmoid()
@@ -63,13 +70,18 @@ class Blend(nn.Module):
         self.spread.copy_(tokens.std(dim=(0, 1)).clamp(min=1e-3))
 
     @torch.no_grad()
-    def start_filters(self, memory: SupportMemory, cases: tuple[int, ...]) -> None:
+    def start_filters(self, memory: SupportMemory, cases: tuple[int, ...]) -> dict[int, Tensor]:
         """Set the initial filters to the ridge solution over all support frames of each class.
 
         The ridge weight is the one whose filters, fitted without a case, err least on that case; with
         one case, the middle of the range.
+
+        Returns:
+            For each case, what leaving it out would add to the filters, of the filters' shape; zero
+            where no other case shows the class.
         """
         kernel = self.filters.shape[-1]
+        without = {case: torch.zeros_like(self.filters) for case in sorted(set(cases))}
         for k in range(len(self.filters)):
             frames = [f for f, shown in memory.entries if shown == k]
             groups = sorted({cases[f] for f in frames})
@@ -79,6 +91,10 @@ class Blend(nn.Module):
             ridge = min(_RIDGES, key=lambda r: _left_out_error(gram, cross, r)) if len(groups) > 1 else 0.1
             solved = _ridge_solution(gram.sum(dim=0), cross.sum(dim=0), ridge)
             self.filters[k] = solved.view(*self.filters.shape[1:3], kernel, kernel)
+            for i, case in enumerate(groups if len(groups) > 1 else ()):
+                fewer = _ridge_solution(gram.sum(dim=0) - gram[i], cross.sum(dim=0) - cross[i], ridge)
+                without[case][k] = fewer.view_as(self.filters[k]) - self.filters[k]
+        return without
 
     def _sums(self, memory: SupportMemory, frames: list[int], k: int) -> tuple[Tensor, Tensor]:
         """Gram matrix and cross product of one case's frames for one class."""

@@ -2,7 +2,7 @@
 
 import copy
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ class Trainer:
     support: SupportFrames
     memory: SupportMemory
     blend: Blend
+    without: dict[int, Tensor] = field(default_factory=dict)  # what leaving a case out adds to the filters
 
     @cached_property
     def shown(self) -> SupportMemory:
@@ -48,8 +49,9 @@ class Trainer:
     def run(self, seed: int, progress: Progress) -> None:
         """Train the blend in place; what is kept did best on unchanged sequences of the support.
 
-        Weights are averaged over steps. The closed-form start takes part in the choice, so that
-        training never makes the blend worse by this measure.
+        Weights are averaged over steps. The closed-form start takes part in the choice, and so does
+        memory attention alone, so that neither training nor the learner makes things worse by this
+        measure. With three cases or more, the last one is only judged on, never trained on.
         """
         method = self.method
         self.start(random.Random(seed))
@@ -58,6 +60,12 @@ class Trainer:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, total))
         average = copy.deepcopy(self.blend)
         best, lowest = copy.deepcopy(self.blend.state_dict()), self.validation_loss() if total else 0.0
+        if total and method.fusion:
+            ignoring = copy.deepcopy(self.blend)
+            ignoring.ignore_learner()
+            found = replace(self, blend=ignoring).validation_loss()
+            if found < lowest:
+                best, lowest = copy.deepcopy(ignoring.state_dict()), found
         source = random.Random(seed)
         for step in range(total):
             optimiser.zero_grad(set_to_none=True)
@@ -79,7 +87,7 @@ class Trainer:
     def start(self, source: random.Random) -> None:
         """Closed-form start of everything but the fusion: targets, filters, lift."""
         self.blend.start_targets(self.shown)
-        self.blend.start_filters(self.shown, self.support.cases)
+        self.without.update(self.blend.start_filters(self.shown, self.support.cases))
         pairs = list(self.shown.entries)
         targets, attended = [], []
         for frame, k in source.sample(pairs, min(len(pairs), _LIFT_PAIRS)):
@@ -93,14 +101,25 @@ class Trainer:
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """Mean loss over fixed sequences of every case, without augmentation."""
+        """Mean loss over fixed sequences without augmentation, of the last case or, of two, of both.
+
+        The filters have seen every case; for a fair answer each sequence is segmented with filters that
+        start as if its case had not been there.
+        """
         plain = replace(self, method=replace(self.method, augmentation=UNCHANGED))
         seeds = range(max(_VALIDATION_SEQUENCES, len(set(self.support.cases))))
-        return sum(float(plain.sequence_loss(random.Random(seed))) for seed in seeds) / len(seeds)
+        return sum(float(plain.sequence_loss(random.Random(seed), judged=True)) for seed in seeds) / len(
+            seeds
+        )
 
-    def sequence_loss(self, source: random.Random) -> Tensor:
-        """Loss of one random query sequence, predicted frame after frame."""
-        frames = self._query(source)
+    def sequence_loss(self, source: random.Random, judged: bool = False) -> Tensor:
+        """Loss of one random query sequence, predicted frame after frame.
+
+        Args:
+            source: draws it.
+            judged: take a case to judge on, and start from filters that have not seen it.
+        """
+        frames = self._query(source, judged)
         objects = self._objects(frames, source)
         chosen = self._chosen_support(frames, objects, source)
         pixels, labels = self.method.augmentation.draw(
@@ -114,7 +133,10 @@ class Trainer:
             )
             for row in chosen
         )
-        filters = self._fitted_filters(chosen, entries, objects)
+        first = self.blend.filters[objects]
+        if judged:
+            first = first + self.without[self.support.cases[frames[0]]][objects]
+        filters = self._fitted_filters(chosen, entries, first)
         bank, losses = MemoryBank(entries), []
         for t, features in enumerate(encoded):
             masks = torch.stack([labels[t] == k + 1 for k in objects]).to(self.backbone.device)
@@ -144,9 +166,12 @@ class Trainer:
             for row in torch.cat(columns, dim=1)
         )
 
-    def _query(self, source: random.Random) -> list[int]:
+    def _query(self, source: random.Random, judged: bool) -> list[int]:
         """Consecutive labelled frames of one case, in either direction."""
-        case = source.choice(sorted(set(self.support.cases)))
+        cases = sorted(set(self.support.cases))
+        if len(cases) > 2:
+            cases = cases[-1:] if judged else cases[:-1]
+        case = source.choice(cases)
         own = [n for n, c in enumerate(self.support.cases) if c == case]
         length = min(self.method.sequence, len(own))
         first = source.randrange(len(own) - length + 1)
@@ -180,8 +205,8 @@ class Trainer:
             columns.append(self.shown.most_similar(ranked, self.method.retrieved, [k]))
         return torch.cat(columns, dim=1)
 
-    def _fitted_filters(self, chosen: Tensor, entries: tuple[MemoryEntry, ...], objects: list[int]) -> Tensor:
-        """Filters of the chosen objects after the first fit, differentiable in all that is learned."""
+    def _fitted_filters(self, chosen: Tensor, entries: tuple[MemoryEntry, ...], first: Tensor) -> Tensor:
+        """Filters after the first fit, from the `first` ones; differentiable in all that is learned."""
         inputs = torch.stack(
             [torch.stack([self.memory.coarse[int(f)][0].float() for f in column]) for column in chosen.T]
         )
@@ -189,8 +214,7 @@ class Trainer:
         kernel = self.method.kernel
         samples = Samples.of_support(scaled_inputs(inputs, kernel), targets, kernel)
         gram, cross = samples.normal_equations(self.method.support_floor)
-        start = self.blend.filters[objects]
-        return steepest_descent(start, gram, cross, self.blend.ridge, self.method.fit_iterations)
+        return steepest_descent(first, gram, cross, self.blend.ridge, self.method.fit_iterations)
 
     def _frame_loss(
         self, features: Features, recall: Recall, filters: Tensor, masks: Tensor

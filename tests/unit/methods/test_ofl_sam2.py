@@ -405,3 +405,62 @@ def test_the_support_of_a_frame_is_told_with_its_scores(support, query, learned,
 def test_without_retrieval_nothing_is_told(support, query, learned):
     step, _, _ = first_step(replace(QUICK, retrieval="none"), support, query, learned)
     assert step.chosen == ()
+
+
+def three_cases():
+    cases = SupportSet.from_cases([make_subject((4, 64, 64), classes=2, seed=seed) for seed in range(3)])
+    return support_frames(cases, Intensity.decide(cases), 64)
+
+
+def test_with_three_cases_the_last_is_judged_on_and_never_trained_on():
+    support = three_cases()
+    trainer = Trainer(QUICK, FakeBackbone(), support, QUICK.memory_of(FakeBackbone(), support), None)
+    trained = {support.cases[f] for seed in range(20) for f in trainer._query(random.Random(seed), False)}
+    judged = {support.cases[f] for seed in range(20) for f in trainer._query(random.Random(seed), True)}
+    assert (trained, judged) == ({0, 1}, {2})
+
+
+def test_two_cases_are_both_trained_and_judged_on(support):
+    trainer = Trainer(QUICK, FakeBackbone(), support, QUICK.memory_of(FakeBackbone(), support), None)
+    for judged in (False, True):
+        assert {support.cases[f] for s in range(20) for f in trainer._query(random.Random(s), judged)} == {
+            0,
+            1,
+        }
+
+
+def test_a_learner_that_is_ignored_leaves_attended_features_as_they_are():
+    blend = Blend(objects=1, channels=16, width=8, kernel=3)
+    attended, mapped = torch.randn(1, 16, 4, 4), torch.randn(1, 8, 4, 4)
+    blend.ignore_learner()
+    assert torch.allclose(blend.fuse(attended, mapped), attended, atol=1e-5)
+
+
+def test_leaving_a_case_out_changes_the_filters_unless_it_is_the_only_one():
+    support = three_cases()
+    method = QUICK
+    memory = method.memory_of(FakeBackbone(), support)
+    shown = memory.restricted(support.shows()[list(memory.frames)])
+    blend = Blend(2, 16, 8, 3)
+    blend.start_targets(shown)
+    without = blend.start_filters(shown, support.cases)
+    assert set(without) == {0, 1, 2}
+    assert all(float(change.abs().max()) > 0 for change in without.values())
+    one_case = SupportFrames(
+        support.pixels[:4], support.labels[:4], 2, support.cases[:4], support.positions[:4]
+    )
+    alone = method.memory_of(FakeBackbone(), one_case)
+    alone = alone.restricted(one_case.shows()[list(alone.frames)])
+    assert float(blend.start_filters(alone, one_case.cases)[0].abs().max()) == 0  # nothing is left to fit to
+
+
+def test_where_the_learner_does_harm_memory_attention_decides_alone(monkeypatch):
+    support = three_cases()
+    harmful = {16.0: 0.1}  # loss by the fusion's bias: only W = 1 is good
+
+    def loss(trainer):
+        return harmful.get(float(trainer.blend.outer.bias.detach()[0]), 1.0)
+
+    monkeypatch.setattr(Trainer, "validation_loss", loss)
+    learned = QUICK.train(FakeBackbone(), support, 0, silent)
+    assert float(learned["outer.bias"].min()) == 16.0
