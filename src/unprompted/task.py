@@ -34,8 +34,8 @@ _DAMAGED = (
 def save_task(task: FittedSegmenter, folder: Path) -> None:
     """Write a fitted task; the description comes last, so that a folder with one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _ADAPTED).unlink(missing_ok=True)
     (folder / "task.json").unlink(missing_ok=True)  # an older task must not describe half of this one
+    (folder / _ADAPTED).unlink(missing_ok=True)
     arrays: dict[str, Any] = {}
     for i, example in enumerate(task.support.examples):
         arrays[f"image_{i}"], arrays[f"labels_{i}"] = example.image, example.labels
@@ -51,7 +51,7 @@ def save_task(task: FittedSegmenter, folder: Path) -> None:
         "backbone": task.backbone.name,
         "input_size": task.backbone.input_size,
         "weights_sha256": task.adapted.base_digest if task.adapted else task.backbone.digest,
-        "adapted": task.adapted is not None,
+        "adapted": task.backbone.digest if task.adapted else None,
         "intensity": task.intensity.as_dict(),
         "axis": task.axis,
         "classes": {str(value): name for value, name in task.support.classes.items()},
@@ -109,6 +109,8 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
             adapted = restored(backbone, changes)
         except KeyError as error:
             raise _no_task(folder, error) from error
+        if adapted.backbone.digest != task["adapted"]:
+            raise _no_task(folder, ValueError(f"its {_ADAPTED} is not the one it describes"))
     return FittedSegmenter.prepared(
         make_method(task["method"], task["settings"]),
         adapted.backbone if adapted else backbone,

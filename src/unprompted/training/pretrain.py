@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -112,7 +113,7 @@ class _State:
         self.recipe, self.device = recipe, device
         self.weights = {k: v.to(device) for k, v in random_model(recipe.shape).state_dict().items()}
         if initial is not None:
-            self.weights = {k: v.to(device).float() for k, v in load_file(initial).items()}
+            self.weights = _read(initial, self.weights, device)
         self.probe = torch.nn.Conv2d(recipe.shape.channels, 1, 1).to(device)
         self.step, self.elapsed_s = 0, 0.0
         self.place(recipe.stage_at(0).size)
@@ -156,6 +157,21 @@ class _State:
         part = path.with_suffix(".part")
         torch.save(content, part)
         part.replace(path)
+
+
+def _read(path: Path, like: dict[str, Tensor], device: str) -> dict[str, Tensor]:
+    """Weights from a safetensors file, of the names and shapes of others.
+
+    Raises:
+        UsageError: the file cannot be read, or holds another model.
+    """
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"--from {path} cannot be read ({error}); give a safetensors file") from error
+    if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in like.items()}:
+        raise UsageError(f"--from {path} holds another model than the recipe; give weights of the same shape")
+    return {k: v.to(device).float() for k, v in found.items()}
 
 
 def _load(path: Path, recipe: PretrainRecipe, device: str) -> _State:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from builders import make_subject
 from fakes import FakeBackbone
@@ -59,7 +60,7 @@ def test_a_loaded_task_can_be_saved_again(fitted, saved, tmp_path):
 
 def test_the_description_names_the_weights_that_were_given(fitted, saved):
     told = json.loads((saved / "task.json").read_text())
-    assert told["adapted"] is True
+    assert told["adapted"] == fitted.backbone.digest != told["weights_sha256"]
     assert told["weights_sha256"] == make_backbone().digest
     with pytest.raises(WeightsUnavailable, match=r"fitted with weights .* of small"):
         FittedSegmenter.load(saved, backbone=fitted.backbone)
@@ -99,7 +100,6 @@ def test_lost_or_truncated_tensors_are_refused(saved, kept):
 
 
 def test_tensors_of_another_model_are_refused(saved):
-    from safetensors.torch import save_file
 
     other = make_backbone(channels=128).model.state_dict()
     save_file({name: value.contiguous() for name, value in other.items()}, saved / "adapted.safetensors")
@@ -110,3 +110,11 @@ def test_tensors_of_another_model_are_refused(saved):
 def test_a_backbone_that_cannot_be_adapted_is_refused(single_thread):
     with pytest.raises(UsageError, match="fake cannot be adapted"):
         fit(FakeBackbone(), Adaptation(steps=1))
+
+
+def test_adapted_weights_of_another_task_are_refused(saved):
+    path = saved / "adapted.safetensors"
+    changed = {name: value + 0.5 for name, value in load_file(path).items()}
+    save_file(changed, path)
+    with pytest.raises(UnreadableFile, match=r"adapted\.safetensors is not the one it describes"):
+        FittedSegmenter.load(saved, backbone=make_backbone())

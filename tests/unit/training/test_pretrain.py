@@ -108,6 +108,14 @@ def test_a_run_that_goes_on_keeps_its_own_weights(tmp_path):
     assert all(torch.equal(resumed["model"][name], begun["model"][name]) for name in begun["model"])
 
 
+def test_weights_that_cannot_be_started_from_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        run(TEST, tmp_path / "run", initial=tmp_path / "absent.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "small.safetensors")
+    with pytest.raises(UsageError, match="holds another model than the recipe"):
+        run(TEST, tmp_path / "run", initial=tmp_path / "small.safetensors")
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"smallest": (0.01, 0.02)}, {"learning_rate": 1e-4}])
 def test_a_checkpoint_of_another_recipe_is_refused(trained, change):
     folder, checkpoint, _ = trained

@@ -30,6 +30,10 @@ class AdaptBudget:
     def __bool__(self) -> bool:
         return self.seconds > 0 or self.steps > 0
 
+    def describe(self) -> str:
+        """A few words for people."""
+        return f"{self.steps} steps" if self.steps else f"{self.seconds:g} s"
+
     @classmethod
     def of(cls, text: str | None) -> "AdaptBudget":
         """The budget of ``5min``, ``90s``, ``1h`` or ``200steps``; none of None, ``0`` or ``off``.

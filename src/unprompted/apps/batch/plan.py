@@ -50,6 +50,8 @@ def _say_support(choice: SupportChoice, job: Job, watch: Watcher) -> Sequence[Ca
     watch.say("method", f"{job.model.method} ({settings})")
     size = f"{job.model.input_size} pixels" if job.model.input_size else "its own input size"
     say_views(job.model.views, watch)
+    if job.model.adapt:
+        watch.say("adapt", f"the backbone to the support, for {job.model.adapt.describe()}")
     watch.say("backbone", f"{job.model.backbone or DEFAULT_BACKBONE}, {size}, {job.model.device}")
     return queries
 
