@@ -31,3 +31,11 @@ def tiny_model_folder(tmp_path_factory, single_thread):
     folder = tmp_path_factory.mktemp("models") / "tiny"
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unrefined_by_default():
+    """No refinement where a test does not ask for it: it takes minutes with the built-in model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unprompted.refinement.settings.DEFAULT_STEPS", 0)
+        yield

@@ -24,6 +24,8 @@ from unprompted.images import LabelMap, Volume
 from unprompted.intensity import Intensity
 from unprompted.methods.base import Method, Progress
 from unprompted.prediction import Prediction, Provenance
+from unprompted.refinement.learn import UNREFINED, Refined, refine
+from unprompted.refinement.settings import Refinement
 from unprompted.registry import BACKBONES, DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
 from unprompted.support import SupportSet
 
@@ -108,12 +110,14 @@ class Segmenter:
         backbone: what `load_backbone` takes, or a loaded backbone.
         views: test-time choices such as ``Views(flips=True)``; all off by default.
         adaptation: budget for fine-tuning the backbone on the support; none by default.
+        refinement: of masks by a small network trained on the support; ``Refinement(steps=0)`` for none.
     """
 
     method: str | Method = DEFAULT_METHOD
     backbone: str | Backbone = DEFAULT_BACKBONE
     views: Views = NO_VIEWS
     adaptation: Adaptation = field(default_factory=Adaptation)
+    refinement: Refinement = field(default_factory=Refinement)
 
     def fit(
         self,
@@ -155,8 +159,9 @@ class Segmenter:
             adapted = adapt(backbone, frames, self.adaptation, seed, progress)
             backbone = adapted.backbone
         learned = learn(method, backbone, gallery, seed, progress)
+        refined = refine(method, backbone, gallery, learned, self.refinement, seed, progress)
         return FittedSegmenter.prepared(
-            method, backbone, support, intensity, axis, learned, seed, self.views, adapted
+            method, backbone, support, intensity, axis, learned, seed, self.views, adapted, refined
         )
 
 
@@ -188,6 +193,7 @@ class FittedSegmenter:
         seed: the seed of the fit.
         views: test-time choices.
         adapted: how the backbone was adapted to the support, None where it was not.
+        refined: what redraws the masks.
         fitted: the method, prepared on the support.
     """
 
@@ -200,6 +206,7 @@ class FittedSegmenter:
     seed: int
     views: Views
     adapted: Adapted | None
+    refined: Refined
     fitted: Prepared
 
     @classmethod
@@ -214,10 +221,12 @@ class FittedSegmenter:
         seed: int,
         views: Views = NO_VIEWS,
         adapted: Adapted | None = None,
+        refined: Refined = UNREFINED,
     ) -> "FittedSegmenter":
         """A task from its parts: puts the support into the method's memory."""
-        fitted = Prepared.of(method, backbone, Gallery(support, intensity, axis, views), learned)
-        return cls(method, backbone, support, intensity, axis, learned, seed, views, adapted, fitted)
+        gallery = Gallery(support, intensity, axis, views)
+        fitted = Prepared.of(method, backbone, gallery, learned, refined.finish)
+        return cls(method, backbone, support, intensity, axis, learned, seed, views, adapted, refined, fitted)
 
     def segment(self, volume: Volume, on_frame: OnFrame | None = None) -> Prediction:
         """Segment one case.

@@ -16,11 +16,13 @@ from unprompted.backbones.base import Backbone
 from unprompted.engine.views import Views
 from unprompted.errors import DataRefused, UnreadableFile, WeightsUnavailable
 from unprompted.intensity import Intensity
+from unprompted.refinement.learn import restored as restored_refiners
 from unprompted.segmenter import FittedSegmenter, load_backbone, make_method, method_name, settings_of
 from unprompted.support import Example, SupportSet
 
 FORMAT = 1
 _ADAPTED = "adapted.safetensors"
+_REFINED = "refined.safetensors"
 _KEYS = {
     "axis", "backbone", "classes", "examples", "input_size", "intensity", "method", "seed", "settings",
     "support_digest", "weights_sha256",
@@ -35,7 +37,8 @@ def save_task(task: FittedSegmenter, folder: Path) -> None:
     """Write a fitted task; the description comes last, so that a folder with one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "task.json").unlink(missing_ok=True)  # an older task must not describe half of this one
-    (folder / _ADAPTED).unlink(missing_ok=True)
+    for optional in (_ADAPTED, _REFINED):
+        (folder / optional).unlink(missing_ok=True)
     arrays: dict[str, Any] = {}
     for i, example in enumerate(task.support.examples):
         arrays[f"image_{i}"], arrays[f"labels_{i}"] = example.image, example.labels
@@ -43,6 +46,8 @@ def save_task(task: FittedSegmenter, folder: Path) -> None:
     save_file({k: v.contiguous() for k, v in task.learned.items()}, folder / "learned.safetensors")
     if task.adapted is not None:
         save_file({k: v.contiguous() for k, v in task.adapted.tensors.items()}, folder / _ADAPTED)
+    if task.refined.refiners:
+        save_file(task.refined.tensors, folder / _REFINED)
     description = {
         "format": FORMAT,
         "method": method_name(task.method),
@@ -52,6 +57,7 @@ def save_task(task: FittedSegmenter, folder: Path) -> None:
         "input_size": task.backbone.input_size,
         "weights_sha256": task.adapted.base_digest if task.adapted else task.backbone.digest,
         "adapted": task.backbone.digest if task.adapted else None,
+        "refinement": {"steps": task.refined.steps, "worlds": list(task.refined.refiners)},
         "intensity": task.intensity.as_dict(),
         "axis": task.axis,
         "classes": {str(value): name for value, name in task.support.classes.items()},
@@ -93,6 +99,8 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
         changes = load_file(folder / _ADAPTED) if task.get("adapted") else None
         intensity = Intensity.from_dict(task["intensity"])
         views = Views.named(task.get("views", []))
+        refinement = task.get("refinement", {"steps": 0, "worlds": []})
+        redrawing = load_file(folder / _REFINED) if refinement["worlds"] else {}
     except _DAMAGED as error:
         raise _no_task(folder, error) from error
     if backbone is None or isinstance(backbone, str):
@@ -111,6 +119,12 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
             raise _no_task(folder, error) from error
         if adapted.backbone.digest != task["adapted"]:
             raise _no_task(folder, ValueError(f"its {_ADAPTED} is not the one it describes"))
+    try:
+        refined = restored_refiners(
+            refinement["steps"], redrawing, views.geometries(task["axis"]), backbone.device
+        )
+    except (KeyError, RuntimeError) as error:
+        raise _no_task(folder, error) from error
     return FittedSegmenter.prepared(
         make_method(task["method"], task["settings"]),
         adapted.backbone if adapted else backbone,
@@ -121,6 +135,7 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
         task["seed"],
         views,
         adapted,
+        refined,
     )
 
 

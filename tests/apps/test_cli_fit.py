@@ -92,3 +92,20 @@ def test_a_task_refuses_other_weights(call, case_folder, fit, tiny_model_folder,
     ended = call("segment", "-t", tmp_path / "task", "-i", queries, "-o", tmp_path / "o", "--backbone", other)
     assert ended.code == 5
     assert "fitted with weights" in ended.err
+
+
+def test_no_refine_is_said_by_the_task_and_to_a_task(call, case_folder, fit, tmp_path):
+    assert fit("--no-refine").code == 0
+    assert json.loads((tmp_path / "task" / "task.json").read_text())["refinement"]["steps"] == 0
+    words = ("segment", "-t", tmp_path / "task", "-i", case_folder / "queries", "-o", tmp_path / "out")
+    ended = call(*words, "--no-refine")
+    assert ended.code == 2
+    assert "a fitted task has its --no-refine already" in ended.err
+
+
+def test_what_refinement_came_to_is_said(call, fit, monkeypatch):
+    monkeypatch.setattr("unprompted.refinement.settings.DEFAULT_STEPS", 1)
+    ended = fit()
+    assert ended.code == 0
+    assert "refined" in ended.out
+    assert "Dice on the case left out" in ended.out

@@ -17,12 +17,23 @@ CONTRACTS = {"backbones.base", "methods.base"}
 # Layer, top first: what it may import besides itself and the standard library. A name covers what lies
 # below it: "backbones" every backbone, "backbones.base" the contract alone.
 OURS = {
-    "apps": {"evaluation", "adaptation", "engine", "methods", "training", "backbones", "datasets", "io"}
+    "apps": {
+        "evaluation",
+        "adaptation",
+        "refinement",
+        "engine",
+        "methods",
+        "training",
+        "backbones",
+        "datasets",
+        "io",
+    }
     | FACADE
     | NOUNS,
     "evaluation": {"datasets", "io"} | FACADE | NOUNS,
-    "facade": {"adaptation", "engine"} | CONTRACTS | NOUNS,
+    "facade": {"adaptation", "refinement", "engine"} | CONTRACTS | NOUNS,
     "adaptation": {"methods", "training", "backbones"} | NOUNS,
+    "refinement": {"engine", "methods", "training", "backbones.base"} | NOUNS,
     "engine": CONTRACTS | NOUNS,
     "methods": {"training", "backbones.base", "backbones.lora"} | NOUNS,
     "training": {"backbones", "datasets"} | NOUNS,
@@ -36,6 +47,7 @@ LIBRARIES = {
     "evaluation": {"numpy", "scipy"},
     "facade": {"numpy", "torch", "safetensors", "pydantic"},
     "adaptation": {"torch"},
+    "refinement": {"torch"},
     "engine": {"numpy", "torch"},
     "methods": {"numpy", "torch", "lpips"},
     "training": {"numpy", "torch", "safetensors"},

@@ -1,7 +1,7 @@
 """A method in every world of a task, and the mean of what it says there."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unprompted.backbones.base import Backbone
+from unprompted.backbones.base import Backbone, Features
 from unprompted.engine.frames import EncodedFrames
 from unprompted.engine.gallery import Gallery
 from unprompted.engine.merge import merge, merge_probabilities, probabilities
@@ -21,6 +21,8 @@ from unprompted.images import Volume
 from unprompted.intensity import Scaled
 from unprompted.methods.base import Method, Progress
 from unprompted.prediction import Chosen
+
+Finish = Callable[[Features, Tensor], Tensor]  # of a frame: mask logits (K, 1, h, w) to better ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,23 +140,30 @@ class Prepared:
         backbone: the backbone.
         gallery: the support, and how cases are looked at.
         records: the method's record of the support in each world.
+        finish: what redraws the masks of a world, by its prefix; worlds without one keep them.
     """
 
     method: Method
     backbone: Backbone
     gallery: Gallery
     records: dict[World, Any]
+    finish: Mapping[str, Finish] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, method: Method, backbone: Backbone, gallery: Gallery, learned: dict[str, Tensor]
+        cls,
+        method: Method,
+        backbone: Backbone,
+        gallery: Gallery,
+        learned: dict[str, Tensor],
+        finish: Mapping[str, Finish],
     ) -> "Prepared":
         """Put the support into the method's memory, world by world."""
         records = {
             world: method.prepare(backbone, gallery.frames(world, backbone.input_size), world.own(learned))
             for world in gallery.worlds
         }
-        return cls(method, backbone, gallery, records)
+        return cls(method, backbone, gallery, records, finish)
 
     def segment(self, volume: Volume) -> Iterator[Found]:
         """Every slice of a case cut along the task's axis, in the order of its last pass."""
@@ -193,7 +202,10 @@ class Prepared:
         shown = self._look(world, region).of(stack)
         frames = EncodedFrames(self.backbone, self.gallery.channels(shown, range(len(shown))))
         for position, step in sweep(self.method, self.backbone, self.records[world], frames):
-            yield Said(position, step.decoded.logits, step.quality, step.chosen)
+            logits = step.decoded.logits
+            if world.prefix in self.finish:
+                logits = self.finish[world.prefix](frames[position], logits)
+            yield Said(position, logits, step.quality, step.chosen)
 
     def _look(self, world: World, region: Region) -> Look:
         return Look.into(world, self.gallery.axis, region)

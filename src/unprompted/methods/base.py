@@ -4,7 +4,7 @@ A method never owns the frame loop, files or geometry: the engine does. It is a 
 fields are its settings; what it learns lives in the records it gives back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -51,6 +51,18 @@ class SupportFrames:
         pixels = F.interpolate(self.pixels, (size, size), mode="bilinear", antialias=True)
         labels = F.interpolate(self.labels[:, None].float(), (size, size), mode="nearest-exact")
         return replace(self, pixels=pixels, labels=labels[:, 0].to(self.labels.dtype))
+
+    def only(self, frames: Sequence[int]) -> "SupportFrames":
+        """Some of the frames, in the given order; the objects stay the same."""
+        index = list(frames)
+        return SupportFrames(
+            self.pixels[index],
+            self.labels[index],
+            self.objects,
+            tuple(self.cases[n] for n in index),
+            tuple(self.positions[n] for n in index),
+            tuple(self.copies[n] for n in index) if self.copies else (),
+        )
 
     def shows(self) -> Tensor:
         """Whether a frame shows an object, ``(N, K)`` bool."""

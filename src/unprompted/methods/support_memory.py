@@ -3,8 +3,9 @@
 A building block shared by methods; it is not a method itself.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -213,7 +214,7 @@ def _true(row: list[bool]) -> list[int]:
     return [k for k, value in enumerate(row) if value]
 
 
-def spread(candidates: list[int], count: int) -> list[int]:
+def spread(candidates: Sequence[Any], count: int) -> list[Any]:
     """At most `count` of the candidates, evenly spaced and in order; the ends are included."""
     if len(candidates) <= count:
         return list(candidates)

@@ -61,6 +61,14 @@ class Augmentation:
         )
         return self._recolour(moved, source), index[:, 0].round().to(labels.dtype)
 
+    def moved(self, maps: Tensor, seed: int) -> Tensor:
+        """Move maps ``(T, K, h, w)`` of any size as `draw` moves pixels by the same seed."""
+        where = self._grid(random.Random(seed), maps.shape[-1]).to(maps.device)
+        frames = maps.shape[0]
+        return F.grid_sample(
+            maps, where.expand(frames, -1, -1, -1), padding_mode="border", align_corners=False
+        )
+
     def _grid(self, source: random.Random, side: int) -> Tensor:
         """Sampling positions ``(1, S, S, 2)`` of an affine change plus a smooth displacement."""
         angle = math.radians(source.uniform(-self.rotation, self.rotation))

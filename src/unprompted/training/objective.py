@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from unprompted.backbones.base import Features, MemoryBank, MemoryEntry, Prompt
 from unprompted.backbones.sam2 import Candidates, Sam2Backbone
-from unprompted.training.losses import hard_dice, hard_iou, mask_loss
+from unprompted.training.losses import detail_weights, hard_dice, hard_iou, mask_loss
 
 _BEST_SHARE = 0.5  # of the mask loss on the best candidate; the rest trains all candidates alike
 _PROBE_WEIGHT = 0.5
 _SCALE_WEIGHT = 0.02  # on the squared logarithm of the features' size, which nothing else bounds
-_MATCHING_WEIGHT = 0.5
+_MATCHING_WEIGHTS = ((2, 0.5), (1, 0.25))  # encoder level, weight of its matching loss
 _MATCHING_SHARPNESS = 10.0  # factor on cosines before the softmax over support positions
+_CELL = 4  # pixels of a mask at S/4 that one position of the coarsest level covers
+_DETAIL = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +90,9 @@ def episode_loss(
         target = targets[:, frame].flatten(0, 1)
         prompt = _boxes(batch.masks[:, frame].flatten(0, 1), choices.jitter) if choices.boxed else None
         candidates = backbone.candidates(fused, features, prompt, several=not single)
-        matching = matching_loss(features, target, seen, shown)
-        losses.append(candidate_loss(candidates, target) + _MATCHING_WEIGHT * matching)
+        losses.append(candidate_loss(candidates, target))
+        for level, weight in _MATCHING_WEIGHTS:
+            losses[-1] = losses[-1] + weight * matching_loss(features, target, seen, shown, level)
         if probe is not None:
             losses[-1] = losses[-1] + _PROBE_WEIGHT * _probe_loss(probe(fused), target)
         decoded = backbone.choose(candidates, candidates.quality.argmax(dim=1))
@@ -116,22 +119,25 @@ def _remember_given(backbone: Sam2Backbone, features: Features, masks: Tensor) -
     return backbone.remember(features, backbone.adopt(features, masks))
 
 
-def matching_loss(features: Features, target: Tensor, seen: list[Features], shown: list[Tensor]) -> Tensor:
-    """How well the coarsest features alone carry masks from support to query.
+def matching_loss(
+    features: Features, target: Tensor, seen: list[Features], shown: list[Tensor], level: int = 2
+) -> Tensor:
+    """How well the features of one encoder level alone carry masks from support to query.
 
     Every query position takes the mask values of support positions, weighted by a softmax over cosine
     similarity. The path from loss to encoder is short, which is why in-context matching is learned in
     hundreds of steps rather than thousands.
 
     Args:
-        features: query frame, ``(N, C, g, g)`` at the coarsest level.
+        features: query frame, ``(N, C, h, w)`` at the level.
         target: ``(N, S/4, S/4)`` in 0..1.
         seen: support frames, likewise.
         shown: their masks, ``(N, S, S)`` each.
+        level: 0, 1 or 2 for strides 4, 8 and 16.
     """
-    query = F.normalize(features.levels[2].flatten(2), dim=1)  # (N, C, q)
-    keys = torch.cat([F.normalize(s.levels[2].flatten(2), dim=1) for s in seen], dim=2)  # (N, C, s)
-    side = features.levels[2].shape[-1]
+    query = F.normalize(features.levels[level].flatten(2), dim=1)  # (N, C, q)
+    keys = torch.cat([F.normalize(s.levels[level].flatten(2), dim=1) for s in seen], dim=2)  # (N, C, s)
+    side = features.levels[level].shape[-1]
     values = torch.cat(
         [F.adaptive_avg_pool2d(m.float().unsqueeze(1), side).flatten(1) for m in shown], dim=1
     )  # (N, s)
@@ -149,7 +155,7 @@ def _probe_loss(logits: Tensor, target: Tensor) -> Tensor:
 def candidate_loss(candidates: Candidates, target: Tensor) -> Tensor:
     """Mask loss of the best candidate and of all, predicted IoU and presence."""
     wanted = target.unsqueeze(1).expand_as(candidates.logits)
-    masks = mask_loss(candidates.logits, wanted)
+    masks = mask_loss(candidates.logits, wanted, detail_weights(wanted, _CELL, _DETAIL))
     overlap = hard_iou(candidates.logits.detach(), wanted)
     present = (target.flatten(1).amax(dim=1, keepdim=True) > 0).to(target.dtype)
     quality = F.smooth_l1_loss(candidates.quality, overlap, beta=0.1)

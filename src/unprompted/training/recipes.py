@@ -88,6 +88,15 @@ RECIPES = {
         queries=3,
         seed=1,
     ),
+    "builtin-cpu-3": PretrainRecipe(  # goes on from the weights of builtin-cpu-2, mostly at larger sizes
+        TinyShape(),
+        (Stage(192, 800, 3), Stage(256, 450, 3)),
+        smallest=(0.002, 0.02),
+        queries=3,
+        learning_rate=3e-4,
+        warmup=50,
+        seed=2,
+    ),
     "test": PretrainRecipe(
         TinyShape(64, widths=(16, 32, 48, 64), blocks=(1, 1, 1, 1), channels=64, memory_layers=1),
         (Stage(64, 12, 2),),

@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from unprompted.training.losses import hard_dice, hard_iou, mask_loss, pixel_bce, soft_dice_loss
+from unprompted.training.losses import (
+    detail_weights,
+    exclusive_loss,
+    hard_dice,
+    hard_iou,
+    mask_loss,
+    soft_dice_loss,
+)
 
 SURE = 100.0  # a logit whose sigmoid is 1
 
@@ -31,9 +38,46 @@ def test_an_empty_mask_predicted_empty_costs_nothing():
 
 
 def test_cross_entropy_is_averaged_over_pixels():
-    assert float(pixel_bce(torch.zeros(3, 5), torch.ones(3, 5))) == pytest.approx(math.log(2))
-    # log(1 + e) where a logit of 1 is wrong, log(1 + 1/e) where it is right
-    assert float(pixel_bce(grid([1, 1]), grid([0, 1]))) == pytest.approx((1.313262 + 0.313262) / 2, abs=1e-5)
+    empty = torch.zeros(3, 5)
+    assert float(mask_loss(empty, empty)) == pytest.approx(math.log(2))
+    # log(1 + e) at two wrong logits of 1, log(1 + 1/e) at two right ones
+    logits = grid([1, 1, -1, -1])
+    assert float(mask_loss(logits, grid([0, 0, 0, 0]))) == pytest.approx((1.313262 + 0.313262) / 2, abs=1e-5)
+
+
+def test_weights_count_pixels_of_the_cross_entropy():
+    weights = grid([3, 1, 0, 0])
+    assert float(mask_loss(torch.zeros(1, 4), torch.zeros(1, 4), weights)) == pytest.approx(math.log(2))
+
+
+def test_pixels_that_differ_from_their_cell_weigh_more():
+    # cells of 2 x 2: means 1/4 and 1; the one true pixel of the first is 3/4 away, the others 1/4
+    target = grid([1, 0, 1, 1], [0, 0, 1, 1])
+    expected = grid([1 + 4 * 0.75, 2, 1, 1], [2, 2, 1, 1])
+    torch.testing.assert_close(detail_weights(target, cell=2, emphasis=4), expected)
+
+
+ALL = torch.ones(1, 1, dtype=torch.bool)
+
+
+def test_one_class_at_chance_costs_log_2_and_its_dice():
+    labels = torch.tensor([[[1, 0, 1, 0]]])
+    # probabilities 1/2: overlap 1, sums 2 + 2, so 1 - 3 / 5
+    assert float(exclusive_loss(torch.zeros(1, 1, 1, 4), labels, ALL)) == pytest.approx(math.log(2) + 0.4)
+
+
+def test_classes_that_exclude_each_other_share_one_probability():
+    labels = torch.zeros(1, 1, 4, dtype=torch.int16)
+    loss = exclusive_loss(torch.zeros(1, 3, 1, 4), labels, torch.ones(1, 3, dtype=torch.bool))
+    assert float(loss) == pytest.approx(math.log(4))  # three classes and background, none shown
+
+
+def test_a_class_that_a_frame_is_not_labelled_for_costs_nothing():
+    logits = torch.zeros(1, 2, 1, 4)
+    logits[:, 1] = SURE
+    asked = torch.tensor([[True, False]])
+    labels = torch.tensor([[[1, 0, 1, 0]]])
+    assert float(exclusive_loss(logits, labels, asked)) == pytest.approx(math.log(2) + 0.4)
 
 
 def test_the_mask_loss_adds_dice_only_where_the_object_is_present():
@@ -65,7 +109,7 @@ def test_overlap_of_whole_and_empty_masks(logits, target, overlap):
     assert float(hard_dice(torch.full((2, 2), logits), torch.full((2, 2), target))) == overlap
 
 
-@pytest.mark.parametrize("measure", [soft_dice_loss, pixel_bce, mask_loss, hard_iou, hard_dice])
+@pytest.mark.parametrize("measure", [soft_dice_loss, mask_loss, hard_iou, hard_dice])
 def test_objects_and_frames_are_measured_apart(measure):
     logits, target = torch.randn(3, 2, 4, 5), (torch.rand(3, 2, 4, 5) > 0.5).float()
     found = measure(logits, target)

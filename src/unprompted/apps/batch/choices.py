@@ -65,6 +65,7 @@ class ModelChoice:
         seed: decides everything random.
         views: test-time choices; a fitted task has its own.
         adapt: budget for adapting the backbone to the support.
+        refine: whether masks are refined by a small network trained on the support.
     """
 
     method: str = DEFAULT_METHOD
@@ -76,6 +77,7 @@ class ModelChoice:
     seed: int = 0
     views: Views = NO_VIEWS
     adapt: AdaptBudget = field(default_factory=AdaptBudget)
+    refine: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unprompted.backbones.base import Backbone
     from unprompted.engine.views import Views
     from unprompted.methods.base import Method
+    from unprompted.refinement.settings import Refinement
     from unprompted.segmenter import FittedSegmenter
 
 # The façade imports torch, which takes seconds: every function here imports it when it is called.
@@ -43,6 +44,7 @@ class Ready:
             "settings": settings_of(self.method),
             "views": list(views.names),
             "adapt": self._adaptation(),
+            "refinement": self._refinement().steps if self.task is None else self.task.refined.steps,
             "backbone": Path(name).name if Path(name).exists() else name,
             "weights_sha256": self.backbone.digest,
             "input_size": self.backbone.input_size,
@@ -63,14 +65,25 @@ class Ready:
         from unprompted.segmenter import Segmenter
 
         budget = Adaptation(self.model.adapt.seconds, self.model.adapt.steps)
-        segmenter = Segmenter(self.method, self.backbone, self.model.views, budget)
+        segmenter = Segmenter(self.method, self.backbone, self.model.views, budget, self._refinement())
         learn = self.learnable
         task = segmenter.fit(learn.support, axis=learn.axis, seed=self.model.seed, progress=watch.progress)
         if task.adapted is not None:
             before, best = task.adapted.history[0][2], max(dice for _, _, dice in task.adapted.history)
             kept = f"{task.adapted.steps} steps" if task.adapted.steps else "no gain, backbone kept as it is"
             watch.say("adapted", f"{kept}; Dice on the case left out {before:.3f}, at best {best:.3f}")
+        for prefix, history in task.refined.history.items():
+            kept = (
+                "masks are refined" if prefix in task.refined.refiners else "no gain, masks kept as they are"
+            )
+            dice = [dice for _, dice in history]
+            watch.say("refined", f"{kept}; Dice on the case left out {dice[0]:.3f}, at best {max(dice):.3f}")
         return task
+
+    def _refinement(self) -> "Refinement":
+        from unprompted.refinement.settings import Refinement
+
+        return Refinement() if self.model.refine else Refinement(steps=0)
 
     def _adaptation(self) -> Any:
         """What decides the adapted weights: the budget, or the weights a task has already."""

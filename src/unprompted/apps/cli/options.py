@@ -131,6 +131,14 @@ Adapt = Annotated[
         show_default=False,
     ),
 ]
+Refine = Annotated[
+    bool,
+    Option(
+        "--refine/--no-refine",
+        help="Redraw the masks with a small network trained on the labelled cases.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Dtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.", rich_help_panel=_MODEL)]
 Seed = Annotated[int, Option("--seed", help="Decides everything random.", rich_help_panel=_MODEL)]
 Device = Annotated[

@@ -34,6 +34,7 @@ def segment(
     input_size: options.InputSize = None,
     views: options.Views = None,
     adapt: options.Adapt = None,
+    refine: options.Refine = True,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -51,9 +52,14 @@ def segment(
     from unprompted.apps.batch.run import segment_folder
 
     chosen = {"--method": method, "--set": set_, "--settings": settings}
-    fixed = chosen | {"--input-size": input_size, "--views": views, "--adapt": adapt}
+    fixed = chosen | {
+        "--input-size": input_size,
+        "--views": views,
+        "--adapt": adapt,
+        "--no-refine": not refine,
+    }
     learn_from = _source(support, task, fixed, labels, axis, shots, sparse, seed)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine)
     job = Job(input, output, model, learn_from, overwrite, explain)
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
@@ -80,6 +86,7 @@ def fit(
     input_size: options.InputSize = None,
     views: options.Views = None,
     adapt: options.Adapt = None,
+    refine: options.Refine = True,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -94,7 +101,7 @@ def fit(
     if support is None:
         raise UsageError("fit needs labelled cases; give their folder with -s")
     choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine)
     with Screen(quiet, verbose, debug) as screen:
         fit_folder(choice, model, output, overwrite, screen)
         screen.say("done", f"task saved; use it with: unprompted segment -t {output} -i IMAGES -o OUT")
@@ -135,8 +142,9 @@ def _model(
     device: str,
     views: str | None,
     adapt: str | None,
+    refine: bool,
 ) -> ModelChoice:
     name = method or DEFAULT_METHOD
     chosen = settings_of_call(pairs or (), settings, name)
     looks, budget = Views.named(views or ""), AdaptBudget.of(adapt)
-    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed, looks, budget)
+    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed, looks, budget, refine)

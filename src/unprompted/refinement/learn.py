@@ -1,0 +1,147 @@
+"""Training of the refiners of a task on its support."""
+
+import copy
+import logging
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unprompted.backbones.base import Backbone
+from unprompted.engine.gallery import Gallery
+from unprompted.engine.passes import Finish
+from unprompted.engine.views import World
+from unprompted.methods.base import Method, Progress, SupportFrames
+from unprompted.methods.support_memory import spread
+from unprompted.refinement.examples import Gathering, parts_of
+from unprompted.refinement.network import Reading, Refiner
+from unprompted.refinement.settings import Refinement
+from unprompted.refinement.trainer import Trainer, mean_dice
+
+_LATER_RATE = 0.5  # peak of the second stretch of training, relative to the first
+_LEAST_GAIN = 0.005  # of Dice, below which masks are left alone
+_LOG = logging.getLogger(__name__)
+
+History = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """What refinement came to, by the prefix of each world.
+
+    Attributes:
+        steps: of the settings; 0 where nothing was to be refined.
+        refiners: those that helped the part of the support left out.
+        history: ``(step, Dice on that part)``, the first one without refinement; empty after loading.
+    """
+
+    steps: int = 0
+    refiners: dict[str, Refiner] = field(default_factory=dict)
+    history: dict[str, History] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that is saved with a task."""
+        return {
+            prefix + name: value.detach().cpu()
+            for prefix, refiner in self.refiners.items()
+            for name, value in refiner.state_dict().items()
+        }
+
+    @property
+    def finish(self) -> dict[str, Finish]:
+        """What redraws the masks of each world."""
+        return {prefix: refiner.refined for prefix, refiner in self.refiners.items()}
+
+
+UNREFINED = Refined()
+
+
+def refine(
+    method: Method,
+    backbone: Backbone,
+    gallery: Gallery,
+    learned: dict[str, Tensor],
+    settings: Refinement,
+    seed: int,
+    progress: Progress,
+) -> Refined:
+    """Train a refiner for every world that a method learns in.
+
+    Args:
+        method: draws the masks.
+        backbone: encodes.
+        gallery: the support.
+        learned: what the method learned from it.
+        settings: what to do.
+        seed: decides everything random.
+        progress: called with what is being done and how far it is.
+    """
+    refiners: dict[str, Refiner] = {}
+    history: dict[str, History] = {}
+    for world in gallery.geometries if settings else ():
+        frames = gallery.frames(world, backbone.input_size)
+        learner = Gathering(method, backbone, frames, world.own(learned), settings, random.Random(seed))
+        found, history[world.prefix] = _learn(learner, frames, settings, seed, progress)
+        if found is not None:
+            refiners[world.prefix] = found
+    return Refined(settings.steps, refiners, history)
+
+
+def restored(
+    steps: int, tensors: dict[str, Tensor], worlds: Iterable[World], device: torch.device
+) -> Refined:
+    """Refiners again, from what `Refined.tensors` gave.
+
+    Raises:
+        KeyError: the tensors are not those of refiners.
+        RuntimeError: they do not fit together.
+    """
+    own = {world.prefix: world.own(tensors) for world in worlds}
+    return Refined(steps, {name: Refiner.restored(found).to(device) for name, found in own.items() if found})
+
+
+def _learn(
+    gathering: Gathering, support: SupportFrames, settings: Refinement, seed: int, progress: Progress
+) -> tuple[Refiner | None, History]:
+    """A refiner for one world, and the Dice of a part left out while it learned.
+
+    The support is parted by cases, a single case into halves. Every part is segmented by the method
+    with the other parts as support, and the refiner learns to turn those masks into the true ones. The
+    last part is left out first, to see whether and for how long training helps; then training goes on
+    with all parts.
+    """
+    parts = parts_of(support)
+    if not parts:
+        _LOG.info("masks are not refined: that takes two cases, or slices, that each show every class")
+        return None, ()
+    examples = [gathering.part(own, parts, progress) for own in parts]
+    seen, last = [e for part in examples[:-1] for e in part], examples[-1]
+    judged = spread([e for e in last if e.copy == 0], settings.judged)
+    total = settings.steps + settings.steps // 2
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
+        torch.manual_seed(seed)
+        refiner = Refiner.for_frames(judged[0].reading, settings.width, settings.grid)
+    refiner.standardise(Reading.stacked([e.reading for e in seen if e.copy == 0]))
+    refiner.to(gathering.backbone.device)
+    trainer = Trainer(refiner, settings, settings.steps, random.Random(seed))
+    history, kept = [(0, mean_dice(judged, None))], None
+    for step in range(1, settings.steps + 1):
+        trainer.step(seen, 1.0)
+        progress("refining", step, total)
+        if step % math.ceil(settings.steps / settings.checks) == 0 or step == settings.steps:
+            found = mean_dice(judged, refiner)
+            if found > max(history[0][1] + _LEAST_GAIN, *(dice for _, dice in history)):
+                kept = copy.deepcopy(refiner.state_dict())
+            history.append((step, found))
+    if kept is None:
+        return None, tuple(history)
+    refiner.load_state_dict(kept)
+    trainer = Trainer(refiner, settings, settings.steps // 2, random.Random(seed + 1))
+    for step in range(settings.steps + 1, total + 1):
+        trainer.step(seen + last, _LATER_RATE)
+        progress("refining", step, total)
+    return refiner.eval().requires_grad_(False), tuple(history)
