@@ -65,6 +65,7 @@ class ModelChoice:
         seed: decides everything random.
         views: test-time choices; a fitted task has its own.
         adapt: budget for adapting the backbone to the support.
+        adapters: a fitted task whose trained weights the backbone gets.
     """
 
     method: str = DEFAULT_METHOD
@@ -76,6 +77,7 @@ class ModelChoice:
     seed: int = 0
     views: Views = NO_VIEWS
     adapt: AdaptBudget = field(default_factory=AdaptBudget)
+    adapters: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class SupportChoice:
         axis: slice axis "S", "A" or "R"; None takes the axis of largest spacing.
         shots: use the first cases by name only; None for all.
         sparse: slices without any label are unlabelled rather than background.
+        train: more labelled cases, to train the backbone on; they do not go to memory.
     """
 
     folder: Path
@@ -95,6 +98,7 @@ class SupportChoice:
     axis: str | None = None
     shots: int | None = None
     sparse: bool = False
+    train: Path | None = None
 
     def __post_init__(self) -> None:
         if self.shots is not None and self.shots < 1:

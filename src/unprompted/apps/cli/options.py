@@ -59,6 +59,15 @@ Shots = Annotated[
         show_default=False,
     ),
 ]
+Train = Annotated[
+    Path | None,
+    Option(
+        "--train",
+        help="More labelled cases for methods that train the backbone, and for --adapt; none go to memory.",
+        rich_help_panel=_SUPPORT,
+        show_default=False,
+    ),
+]
 Sparse = Annotated[
     bool,
     Option(
@@ -127,6 +136,15 @@ Adapt = Annotated[
     Option(
         "--adapt",
         help="Fine-tune the backbone on the labelled cases first, for at most 5min, 90s or 200steps.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Adapters = Annotated[
+    Path | None,
+    Option(
+        "--adapters",
+        help="A task of `unprompted fit` whose trained weights the backbone gets, whatever its method.",
         rich_help_panel=_MODEL,
         show_default=False,
     ),

@@ -27,6 +27,7 @@ def segment(
     axis: options.Axis = None,
     shots: options.Shots = None,
     sparse: options.Sparse = False,
+    train: options.Train = None,
     method: options.Method = None,
     set_: options.Set = None,
     settings: options.Settings = None,
@@ -34,6 +35,7 @@ def segment(
     input_size: options.InputSize = None,
     views: options.Views = None,
     adapt: options.Adapt = None,
+    adapters: options.Adapters = None,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -52,8 +54,8 @@ def segment(
 
     chosen = {"--method": method, "--set": set_, "--settings": settings}
     fixed = chosen | {"--input-size": input_size, "--views": views, "--adapt": adapt}
-    learn_from = _source(support, task, fixed, labels, axis, shots, sparse, seed)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
+    learn_from = _source(support, task, fixed, labels, axis, shots, sparse, train, seed)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, adapters)
     job = Job(input, output, model, learn_from, overwrite, explain)
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
@@ -73,6 +75,7 @@ def fit(
     axis: options.Axis = None,
     shots: options.Shots = None,
     sparse: options.Sparse = False,
+    train: options.Train = None,
     method: options.Method = None,
     set_: options.Set = None,
     settings: options.Settings = None,
@@ -80,6 +83,7 @@ def fit(
     input_size: options.InputSize = None,
     views: options.Views = None,
     adapt: options.Adapt = None,
+    adapters: options.Adapters = None,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -93,8 +97,8 @@ def fit(
 
     if support is None:
         raise UsageError("fit needs labelled cases; give their folder with -s")
-    choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
+    choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train)
+    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, adapters)
     with Screen(quiet, verbose, debug) as screen:
         fit_folder(choice, model, output, overwrite, screen)
         screen.say("done", f"task saved; use it with: unprompted segment -t {output} -i IMAGES -o OUT")
@@ -108,6 +112,7 @@ def _source(
     axis: str | None,
     shots: int | None,
     sparse: bool,
+    train: Path | None,
     seed: int,
 ) -> SupportChoice | Path:
     """The labelled cases or the fitted task: exactly one of them, and nothing a task has fixed already."""
@@ -116,8 +121,9 @@ def _source(
         raise UsageError(f"give labelled cases with -s or a fitted task with -t; {given} given")
     if task is None:
         assert support is not None
-        return SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
-    own = {"--labels": labels, "--axis": axis, "--shots": shots, "--sparse": sparse, "--seed": seed}
+        return SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train)
+    own = {"--labels": labels, "--axis": axis, "--shots": shots, "--sparse": sparse, "--train": train}
+    own["--seed"] = seed
     said = [option for option, value in (*fixed.items(), *own.items()) if value]
     if said:
         raise UsageError(f"a fitted task has its {', '.join(said)} already; leave it out, or fit again")
@@ -135,8 +141,9 @@ def _model(
     device: str,
     views: str | None,
     adapt: str | None,
+    adapters: Path | None,
 ) -> ModelChoice:
     name = method or DEFAULT_METHOD
     chosen = settings_of_call(pairs or (), settings, name)
     looks, budget = Views.named(views or ""), AdaptBudget.of(adapt)
-    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed, looks, budget)
+    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed, looks, budget, adapters)
