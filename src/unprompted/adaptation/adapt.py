@@ -92,14 +92,12 @@ def adapted_for(
     Raises:
         UsageError: the backbone cannot be trained, or would be trained twice.
     """
-    if isinstance(method, TrainsBackbone):
-        found = method.adapt(backbone, frames(), seed, progress, checkpoint)
-        if found is not None and settings:
+    if isinstance(method, TrainsBackbone) and method.training:
+        if settings:
             raise UsageError(
                 "the method trains the backbone itself; leave --adapt out, or give --set training=false"
             )
-        if found is not None:
-            return found
+        return method.adapt(backbone, frames(), seed, progress, checkpoint)
     if not settings:
         return None
     return adapt(backbone, frames(), settings, seed, progress, checkpoint=checkpoint)

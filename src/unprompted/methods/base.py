@@ -119,7 +119,12 @@ class Method(Protocol):
 
 @runtime_checkable
 class TrainsBackbone(Protocol):
-    """A method that trains the backbone itself, before anything else."""
+    """A method that trains the backbone itself, before anything else, where `training` is on."""
+
+    @property
+    def training(self) -> bool:
+        """Whether to train; without, the backbone is used as it is given."""
+        ...
 
     def adapt(
         self,
@@ -128,8 +133,8 @@ class TrainsBackbone(Protocol):
         seed: int,
         progress: Progress,
         checkpoint: Checkpoint,
-    ) -> Adapted | None:
-        """A trained copy of the backbone; None where its settings say to leave it as it is."""
+    ) -> Adapted:
+        """A trained copy of the backbone."""
         ...
 
 

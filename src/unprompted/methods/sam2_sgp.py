@@ -105,10 +105,8 @@ class Sam2Sgp:
         seed: int,
         progress: Progress,
         checkpoint: Checkpoint = NO_CHECKPOINT,
-    ) -> Adapted | None:
+    ) -> Adapted:
         """Train adapters, heads and pseudo-mask attention on episodes of the support."""
-        if not self.training:
-            return None
         objective = PseudoMaskObjective(
             self.guidance, self.measure, self.rank, self.heads, self.temperature, self.steps_per_epoch
         )
