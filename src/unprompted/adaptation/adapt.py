@@ -171,7 +171,7 @@ class _Training:
         if not course.history:
             course.history.append((budget.seconds(), 0, tuner.score(self.left_out)))
             course.kept = tuner.state()
-        while not course.together and course.check < settings.checks:
+        while not self._alone_is_over():
             course.check += 1
             while budget.spent(tuner.step) < settings.alone * course.check / settings.checks:
                 tuner.train(self.fewer, budget.spent(tuner.step))
@@ -180,8 +180,12 @@ class _Training:
             if found > best:
                 course.kept, course.gained = tuner.state(), course.check
             self._save(budget)
-            if course.check - course.gained >= settings.patience:
-                break
+
+    def _alone_is_over(self) -> bool:
+        """Whether enough checks were made, or enough of them without gain."""
+        course, settings = self.course, self.settings
+        without_gain = course.check - course.gained
+        return course.together or course.check >= settings.checks or without_gain >= settings.patience
 
     def together(self, budget: "Budget", cases: list[int]) -> None:
         """Go on from the best state with all cases."""

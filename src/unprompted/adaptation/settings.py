@@ -1,10 +1,10 @@
 """What adapting a backbone may cost, and how it is done."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from unprompted.errors import UsageError
-from unprompted.training.augment import Augmentation
+from unprompted.training.augment import STRONG, Augmentation
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,7 @@ class Adaptation:
     whole_below: int = 20_000_000
     rank: int = 16
     precision: Literal["no", "bf16"] = "no"
-    augmentation: Augmentation = field(
-        default_factory=lambda: Augmentation(rotation=15, scale=0.2, shear=8, shift=0.1, warp=0.02)
-    )
+    augmentation: Augmentation = STRONG
 
     def __post_init__(self) -> None:
         if self.seconds < 0 or self.steps < 0:

@@ -119,7 +119,9 @@ class Tuner:
             if name in state["trained"]:
                 value.copy_(state["trained"][name])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average, self.step = copy.deepcopy(state["average"]), state["step"]
+        self.step = state["step"]
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
 
     def averaged(self) -> Sam2Backbone:
         """A backbone with the averaged weights."""

@@ -4,7 +4,7 @@ Paper: "SAM2-SGP: Enhancing SAM2 for Medical Image Segmentation via Support-Set 
 arXiv:2506.19658. `docs/methods/sam2-sgp.md` says where this departs from the released code.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -18,7 +18,7 @@ from unprompted.methods.base import Place, Progress, Step, SupportFrames, confid
 from unprompted.methods.sgp_guidance import Box, Guidance, PseudoMaskObjective
 from unprompted.methods.similarity import Measure, Similarity, matched, similarity
 from unprompted.methods.support_memory import SupportMemory, known, retrievable
-from unprompted.training.augment import Augmentation
+from unprompted.training.augment import STRONG, Augmentation
 from unprompted.training.checkpoint import NO_CHECKPOINT, Checkpoint
 
 _GRID = 16  # side to which encoder levels are averaged before frames are compared
@@ -70,7 +70,7 @@ class Sam2Sgp:
     temperature: float = 0.5
     half_share: float = 0.7
     precision: Literal["no", "bf16"] = "no"
-    augmentation: Augmentation = field(default_factory=lambda: Adaptation().augmentation)
+    augmentation: Augmentation = STRONG
 
     paper: ClassVar[str] = (
         "SAM2-SGP: Enhancing SAM2 for Medical Image Segmentation via Support-Set Guided Prompting, "
@@ -116,6 +116,7 @@ class Sam2Sgp:
             learning_rate=self.learning_rate,
             retrieved=self.supports,
             checks=max(1, self.epochs // 2),
+            patience=max(2, self.epochs // 3),
             half_share=self.half_share,
             precision=self.precision,
             augmentation=self.augmentation,

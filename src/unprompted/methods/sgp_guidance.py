@@ -1,5 +1,6 @@
 """SAM2-SGP's second decoding, guided by the pseudo-mask of the first: for inference and in training."""
 
+import math
 import random
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -132,7 +133,7 @@ class PseudoMaskObjective:
 
 
 def _gumbel(source: random.Random) -> float:
-    return -float(torch.tensor(source.expovariate(1.0), dtype=torch.float64).clamp(min=1e-300).log())
+    return -math.log(max(source.expovariate(1.0), 1e-300))
 
 
 def _of(features: Features, rows: Tensor) -> Features:
