@@ -10,7 +10,7 @@ import pytest
 BAD_CALLS = [
     (
         ("--method", "ofl-sam3"),
-        "no method is called 'ofl-sam3'; known: aug-match, fate-sam, fs-medsam2, ofl-sam2, sam2-mask, sam2-sgp",
+        "no method is called 'ofl-sam3'; known: aug-match, fate-sam, fs-medsam2, ofl-sam2, sam2-mask",
     ),
     (("--set", "supports=many"), "supports: Input should be a valid integer"),
     (("--set", "supports=0"), "supports is 0; give at least 1"),
