@@ -8,6 +8,8 @@ from builders import dice, make_subject
 from fakes import FakeBackbone
 from small import make_backbone, make_support
 from unprompted.adaptation.objective import Drawn
+from unprompted.adaptation.settings import Adaptation
+from unprompted.adaptation.tuner import Tuner
 from unprompted.backbones.base import MemoryBank
 from unprompted.backbones.prior import prior_attention_of
 from unprompted.backbones.sam2 import Sam2Backbone
@@ -280,6 +282,18 @@ def mean_dice(task):
 def test_training_on_two_cases_beats_the_training_free_method_on_a_third(fitted):
     free = Segmenter(replace(QUICK, training=False), make_backbone()).fit(CASES)
     assert mean_dice(fitted) > mean_dice(free) + 0.2
+
+
+@torch.no_grad()
+def loss_of(backbone):
+    """Mean loss over the same episodes, whatever the weights."""
+    tuner = Tuner(backbone, make_support(cases=2), Adaptation(frames=4), 0, objective())
+    view = tuner.views[128]
+    return sum(float(tuner._loss(view, tuner._draw([0, 1]), [0, 1])) for _ in range(4)) / 4
+
+
+def test_training_lowers_the_loss(fitted):
+    assert loss_of(fitted.backbone) < loss_of(make_backbone()) - 0.2
 
 
 def test_training_raises_the_dice_of_the_case_left_out(fitted):
