@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 _LOG = logging.getLogger(__name__)
+_UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Checkpoint:
             return None
         try:
             found: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except _UNREADABLE as error:
             _LOG.warning("%s cannot be read (%s); training begins anew", self.path, error)
             return None
         return found
