@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,14 @@ class Cell:
         settings: those that differ from the defaults.
         views: test-time choices.
         adapt_s: seconds of adaptation to the support.
+        adapters: cell whose trained weights the backbone gets, None for its own.
     """
 
     method: str = "ofl-sam2"
     settings: dict[str, Any] = field(default_factory=dict)
     views: Views = NO_VIEWS
     adapt_s: float = 0.0
+    adapters: str | None = None
 
 
 AS_PUBLISHED = {"retrieval": "sequence", "candidates": "shown", "similarity": "cosine", "retrieved": 2}
@@ -66,6 +69,14 @@ CELLS = {
     "fate-sam-no-volumetric": Cell("fate-sam", {"volumetric": False}),
     "fs-medsam2": Cell("fs-medsam2"),
     "aug-match": Cell("aug-match"),
+    "sam2-sgp": Cell("sam2-sgp"),
+    "sgp-box-only": Cell("sam2-sgp", {"pma": False}),
+    "sgp-no-box": Cell("sam2-sgp", {"box": "none"}),
+    "sgp-no-lora": Cell("sam2-sgp", {"rank": 0}),
+    "sgp-lora-only": Cell("sam2-sgp", {"heads": False}),
+    "sgp-training-free": Cell("sam2-sgp", {"training": False}),
+    "ofl-sam2-sgp-adapters": Cell(adapters="sam2-sgp"),
+    "sam2-mask-sgp-adapters": Cell("sam2-mask", adapters="sam2-sgp"),
     **{f"view-{view}": Cell(settings=PLAIN, views=Views.named([view])) for view in Views.known()},
 }
 AT_INFERENCE = ("update", "gamma")  # settings that training does not read
@@ -76,6 +87,9 @@ SETS = {
     "acdc": ("acdc", 2),  # two phases of patient 001; patient 002 is the query
     "wbc": ("wbc", 5),
     "sunnybrook_cine": ("sunnybrook_cine", 1),
+    "busi": ("busi", 5),
+    "ph2": ("ph2", 2),
+    "drive": ("drive", 2),
 }
 
 
@@ -112,14 +126,35 @@ def support_of(name: str) -> list[tuple[Volume, LabelMap]]:
 
 @cache
 def fit(
-    name: str, method: str, settings: str, views: Views, adapt_s: float, backbone_source: str, seed: int
+    name: str,
+    method: str,
+    settings: str,
+    views: Views,
+    adapt_s: float,
+    adapters: str | None,
+    backbone_source: str,
+    seed: int,
 ) -> tuple[FittedSegmenter, float]:
     """Fit on the support of a set; gives back the seconds it took too."""
     support = support_of(name)
-    begun = time.perf_counter()
-    chosen = make_method(method, json.loads(settings))
-    segmenter = Segmenter(chosen, load_backbone(backbone_source), views, Adaptation(seconds=adapt_s))
-    return segmenter.fit(support, seed=seed), time.perf_counter() - begun
+    chosen, backbone = make_method(method, json.loads(settings)), load_backbone(backbone_source)
+    segmenter = Segmenter(chosen, backbone, views, Adaptation(seconds=adapt_s))
+    with TemporaryDirectory() as folder:
+        donor = fit_of(name, adapters, backbone_source, seed)[0] if adapters else None
+        if donor is not None and donor.adapted is not None and donor.adapted.tensors:
+            donor.save(Path(folder))
+            segmenter = replace(segmenter, adapters=Path(folder))
+        begun = time.perf_counter()
+        return segmenter.fit(support, seed=seed), time.perf_counter() - begun
+
+
+def fit_of(name: str, cell: str, backbone_source: str, seed: int) -> tuple[FittedSegmenter, float]:
+    """The fit of a cell; cells whose settings differ only in what happens at inference share one."""
+    chosen = CELLS[cell]
+    in_training = {k: v for k, v in chosen.settings.items() if k not in AT_INFERENCE}
+    views = replace(chosen.views, flips=False)  # mirrored worlds share what is learned
+    settings = json.dumps(in_training, sort_keys=True)
+    return fit(name, chosen.method, settings, views, chosen.adapt_s, chosen.adapters, backbone_source, seed)
 
 
 def measured(
@@ -155,22 +190,9 @@ def measured(
 
 
 def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
-    """One cell: fit on the support, segment and score every query.
-
-    Cells whose settings differ only in what happens at inference share one fit.
-    """
+    """One cell: fit on the support, segment and score every query."""
     chosen = CELLS[cell]
-    in_training = {k: v for k, v in chosen.settings.items() if k not in AT_INFERENCE}
-    views = replace(chosen.views, flips=False)  # mirrored worlds share what is learned
-    trained, fit_s = fit(
-        name,
-        chosen.method,
-        json.dumps(in_training, sort_keys=True),
-        views,
-        chosen.adapt_s,
-        backbone_source,
-        seed,
-    )
+    trained, fit_s = fit_of(name, cell, backbone_source, seed)
     fitted = FittedSegmenter.prepared(
         make_method(chosen.method, chosen.settings),
         trained.backbone,
@@ -194,6 +216,7 @@ def run(name: str, cell: str, backbone_source: str, seed: int) -> dict:
         "settings": chosen.settings,
         "views": list(chosen.views.names),
         "adapt_s": chosen.adapt_s,
+        "adapters": chosen.adapters,
         "adapt_history": [] if fitted.adapted is None else fitted.adapted.history,
         "adapt_steps": 0 if fitted.adapted is None else fitted.adapted.steps,
         "threads": torch.get_num_threads(),
@@ -209,6 +232,8 @@ def cell_path(name: str, cell: str, backbone_source: str, digest: str, seed: int
     """File of a cell, named by its content."""
     chosen = CELLS[cell]
     made_by = [chosen.method, chosen.settings, list(chosen.views.names), chosen.adapt_s]
+    if chosen.adapters:
+        made_by.append(chosen.adapters)
     return result_path(name, cell, [*made_by, backbone_source, digest, seed])
 
 

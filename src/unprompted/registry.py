@@ -58,6 +58,7 @@ METHODS = Registry(
         "aug-match": "unprompted.methods.aug_match:AugMatch",
         "fate-sam": "unprompted.methods.fate_sam:FateSam",
         "fs-medsam2": "unprompted.methods.fs_medsam2:FsMedSam2",
+        "sam2-sgp": "unprompted.methods.sam2_sgp:Sam2Sgp",
     },
 )
 BACKBONES = Registry(

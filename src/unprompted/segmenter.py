@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unprompted.adaptation.adapt import Adapted, adapt
+from unprompted.adaptation.adapt import adapted_for
 from unprompted.adaptation.settings import Adaptation
+from unprompted.backbones.adapted import Adapted
 from unprompted.backbones.base import Backbone
 from unprompted.engine.gallery import Gallery
 from unprompted.engine.passes import Prepared, learn
@@ -28,6 +29,7 @@ from unprompted.refinement.learn import UNREFINED, Refined, refine
 from unprompted.refinement.settings import Refinement
 from unprompted.registry import BACKBONES, DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
 from unprompted.support import SupportSet
+from unprompted.training.checkpoint import Checkpoint
 
 OnFrame = Callable[[int, NDArray[np.integer[Any]], NDArray[np.float32]], bool | None]
 _PACKAGES = ("unprompted", "torch", "transformers", "numpy")
@@ -111,6 +113,8 @@ class Segmenter:
         views: test-time choices such as ``Views(flips=True)``; all off by default.
         adaptation: budget for fine-tuning the backbone on the support; none by default.
         refinement: of masks by a small network trained on the support; ``Refinement(steps=0)`` for none.
+        adapters: folder of a fitted task whose trained weights are used as they are; nothing is trained then
+            but what a method learns beside the backbone.
     """
 
     method: str | Method = DEFAULT_METHOD
@@ -118,6 +122,7 @@ class Segmenter:
     views: Views = NO_VIEWS
     adaptation: Adaptation = field(default_factory=Adaptation)
     refinement: Refinement = field(default_factory=Refinement)
+    adapters: Path | None = None
 
     def fit(
         self,
@@ -127,6 +132,8 @@ class Segmenter:
         axis: str | None = None,
         seed: int = 0,
         progress: Progress = lambda what, done, of: None,
+        training: SupportSet | None = None,
+        checkpoint: Path | None = None,
     ) -> "FittedSegmenter":
         """Learn from labelled cases.
 
@@ -136,6 +143,8 @@ class Segmenter:
             axis: slice axis "S", "A" or "R"; None takes the axis of largest spacing.
             seed: decides everything random.
             progress: called with what is being done and how far it is.
+            training: more labelled slices, cut as the support, to train the backbone on; none go to memory.
+            checkpoint: file that keeps unfinished training of the backbone; the same call goes on from it.
 
         Raises:
             EmptySupport: a class has no labelled example.
@@ -153,16 +162,42 @@ class Segmenter:
         self.views.check(support, axis)
         intensity = Intensity.decide(support)
         gallery = Gallery(support, intensity, axis, self.views)
-        adapted = None
-        if self.adaptation:
-            frames = gallery.frames(World(), backbone.input_size)
-            adapted = adapt(backbone, frames, self.adaptation, seed, progress)
-            backbone = adapted.backbone
+        more = support if training is None else support.adding(*training.examples)
+        adapted = self._adapted(method, backbone, replace(gallery, support=more), seed, progress, checkpoint)
+        if training is not None and (adapted is None or self.adapters is not None):
+            raise UsageError("nothing trains the backbone here; leave out the cases to train on (--train)")
+        backbone = backbone if adapted is None else adapted.backbone
         learned = learn(method, backbone, gallery, seed, progress)
         refined = refine(method, backbone, gallery, learned, self.refinement, seed, progress)
         return FittedSegmenter.prepared(
             method, backbone, support, intensity, axis, learned, seed, self.views, adapted, refined
         )
+
+    def _adapted(
+        self,
+        method: Method,
+        backbone: Backbone,
+        labelled: Gallery,
+        seed: int,
+        progress: Progress,
+        checkpoint: Path | None,
+    ) -> Adapted | None:
+        """The backbone with the weights to be used, None where they are its own."""
+        if self.adapters is None:
+            return adapted_for(
+                method,
+                backbone,
+                lambda: labelled.frames(World(), backbone.input_size),
+                self.adaptation,
+                seed,
+                progress,
+                Checkpoint(checkpoint),
+            )
+        if self.adaptation:
+            raise UsageError("trained adapters are used as they are; leave --adapt or --adapters out")
+        from unprompted.task import read_adapters
+
+        return read_adapters(self.adapters, backbone)
 
 
 def common_axis(volumes: Sequence[Volume]) -> str | None:
@@ -285,7 +320,11 @@ class FittedSegmenter:
 
     @classmethod
     def load(
-        cls, folder: Path, backbone: str | Backbone | None = None, device: str = "auto"
+        cls,
+        folder: Path,
+        backbone: str | Backbone | None = None,
+        device: str = "auto",
+        adapters: Path | None = None,
     ) -> "FittedSegmenter":
         """Read a task written by `save`.
 
@@ -293,6 +332,7 @@ class FittedSegmenter:
             folder: the task.
             backbone: a loaded backbone or where to load it from; None takes the task's own name.
             device: where to run when the backbone is loaded here.
+            adapters: folder of another task whose trained weights take the place of this one's.
 
         Raises:
             WeightsUnavailable: the backbone's weights differ from those the task was fitted with.
@@ -300,7 +340,7 @@ class FittedSegmenter:
         """
         from unprompted.task import load_task
 
-        return load_task(folder, backbone, device)
+        return load_task(folder, backbone, device, adapters)
 
 
 def method_name(method: Method) -> str:

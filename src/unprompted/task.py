@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from unprompted.adaptation.adapt import restored
+from unprompted.backbones.adapted import Adapted, restored
 from unprompted.backbones.base import Backbone
 from unprompted.engine.views import Views
-from unprompted.errors import DataRefused, UnreadableFile, WeightsUnavailable
+from unprompted.errors import DataRefused, UnreadableFile, UsageError, WeightsUnavailable
 from unprompted.intensity import Intensity
 from unprompted.refinement.learn import restored as restored_refiners
 from unprompted.segmenter import FittedSegmenter, load_backbone, make_method, method_name, settings_of
@@ -90,13 +90,14 @@ def read_task(folder: Path) -> dict[str, Any]:
     return task
 
 
-def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> FittedSegmenter:
+def load_task(
+    folder: Path, backbone: str | Backbone | None, device: str, adapters: Path | None = None
+) -> FittedSegmenter:
     """Read what `save_task` wrote; raises as `FittedSegmenter.load` says."""
     task = read_task(folder)
     try:
         support = _read_support(folder, task)
         learned = load_file(folder / "learned.safetensors")
-        changes = load_file(folder / _ADAPTED) if task.get("adapted") else None
         intensity = Intensity.from_dict(task["intensity"])
         views = Views.named(task.get("views", []))
         refinement = task.get("refinement", {"steps": 0, "worlds": []})
@@ -106,22 +107,12 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
     if backbone is None or isinstance(backbone, str):
         source = backbone or task["backbone"]
         backbone = load_backbone(source, input_size=task["input_size"], device=device)
-    if backbone.digest != task["weights_sha256"]:
-        raise WeightsUnavailable(
-            f"the task was fitted with weights {task['weights_sha256'][:12]}… of {task['backbone']}, but "
-            f"{backbone.name} has {backbone.digest[:12]}…; load the same weights or fit again"
-        )
-    adapted = None
-    if changes is not None:
-        try:
-            adapted = restored(backbone, changes)
-        except KeyError as error:
-            raise _no_task(folder, error) from error
-        if adapted.backbone.digest != task["adapted"]:
-            raise _no_task(folder, ValueError(f"its {_ADAPTED} is not the one it describes"))
+    _check_weights(task, backbone)
+    adapted = _read_adapted(folder, task, backbone) if adapters is None else read_adapters(adapters, backbone)
+    worlds = refinement["worlds"] if adapters is None else []  # they have learned from other features
     try:
         refined = restored_refiners(
-            refinement["steps"], redrawing, views.geometries(task["axis"]), backbone.device
+            refinement["steps"], redrawing if worlds else {}, views.geometries(task["axis"]), backbone.device
         )
     except (KeyError, RuntimeError) as error:
         raise _no_task(folder, error) from error
@@ -137,6 +128,45 @@ def load_task(folder: Path, backbone: str | Backbone | None, device: str) -> Fit
         adapted,
         refined,
     )
+
+
+def read_adapters(folder: Path, backbone: Backbone) -> Adapted:
+    """The backbone with what a fitted task trained in it, whatever the task's method.
+
+    Raises:
+        UnreadableFile: the folder holds no task.
+        UsageError: the task trained nothing.
+        WeightsUnavailable: it was fitted with other weights.
+    """
+    task = read_task(folder)
+    _check_weights(task, backbone)
+    adapted = _read_adapted(folder, task, backbone)
+    if adapted is None or not adapted.tensors:
+        raise UsageError(
+            f"the task {folder} has no trained weights: it was fitted without training, or training did not "
+            "help; leave --adapters out"
+        )
+    return adapted
+
+
+def _read_adapted(folder: Path, task: dict[str, Any], backbone: Backbone) -> Adapted | None:
+    if not task.get("adapted"):
+        return None
+    try:
+        adapted = restored(backbone, load_file(folder / _ADAPTED))
+    except _DAMAGED as error:
+        raise _no_task(folder, error) from error
+    if adapted.backbone.digest != task["adapted"]:
+        raise _no_task(folder, ValueError(f"its {_ADAPTED} is not the one it describes"))
+    return adapted
+
+
+def _check_weights(task: dict[str, Any], backbone: Backbone) -> None:
+    if backbone.digest != task["weights_sha256"]:
+        raise WeightsUnavailable(
+            f"the task was fitted with weights {task['weights_sha256'][:12]}… of {task['backbone']}, but "
+            f"{backbone.name} has {backbone.digest[:12]}…; load the same weights or fit again"
+        )
 
 
 def _read_support(folder: Path, task: dict[str, Any]) -> SupportSet:

@@ -57,7 +57,7 @@ def test_an_adapted_task_is_fitted_and_segments(call, case_folder, fast, tmp_pat
     ended = call("fit", *support, "-o", task, *fast, "--adapt", "1steps")
     assert ended.code == 0
     assert "adapted" in ended.out
-    assert "Dice on the case left out" in ended.out
+    assert "Dice on what was left out" in ended.out
     assert len(json.loads((task / "task.json").read_text())["adapted"]) == 64
     assert call("segment", "-t", task, "-i", case_folder / "queries" / "query-3.nii.gz", "-o", out).code == 0
     assert (out / "query-3.nii.gz").is_file()

@@ -12,7 +12,9 @@ NOUNS = {
     "catalogue", "errors", "geometry", "images", "intensity", "palette", "prediction", "registry", "support",
 }  # fmt: skip
 FACADE = {"segmenter", "task"}
-CONTRACTS = {"backbones.base", "methods.base"}
+CONTRACTS = {"backbones.base", "backbones.adapted", "methods.base", "training.checkpoint"}
+MODEL = {f"backbones.{name}" for name in ("base", "adapted", "sam2", "lora", "prior")}
+BLOCKS = {"methods.base", "methods.similarity", "methods.support_memory"}  # shared by methods, not methods
 
 # Layer, top first: what it may import besides itself and the standard library. A name covers what lies
 # below it: "backbones" every backbone, "backbones.base" the contract alone.
@@ -32,10 +34,10 @@ OURS = {
     | NOUNS,
     "evaluation": {"datasets", "io"} | FACADE | NOUNS,
     "facade": {"adaptation", "refinement", "engine"} | CONTRACTS | NOUNS,
-    "adaptation": {"methods", "training", "backbones"} | NOUNS,
-    "refinement": {"engine", "methods", "training", "backbones.base"} | NOUNS,
+    "refinement": {"engine", "methods", "training"} | MODEL | NOUNS,
     "engine": CONTRACTS | NOUNS,
-    "methods": {"training", "backbones.base", "backbones.lora"} | NOUNS,
+    "methods": {"adaptation", "training"} | MODEL | NOUNS,
+    "adaptation": {"training", "backbones"} | BLOCKS | NOUNS,
     "training": {"backbones", "datasets"} | NOUNS,
     "backbones": {"errors"},
     "datasets": {"io"} | NOUNS,
@@ -46,10 +48,10 @@ LIBRARIES = {
     "apps": {"numpy", "typer", "rich"},
     "evaluation": {"numpy", "scipy"},
     "facade": {"numpy", "torch", "safetensors", "pydantic"},
-    "adaptation": {"torch"},
+    "adaptation": {"torch", "accelerate"},
     "refinement": {"torch"},
     "engine": {"numpy", "torch"},
-    "methods": {"numpy", "torch", "lpips"},
+    "methods": {"numpy", "scipy", "torch", "lpips"},
     "training": {"numpy", "torch", "safetensors"},
     "backbones": {"torch", "transformers", "safetensors", "huggingface_hub", "peft"},
     "datasets": {"numpy"},

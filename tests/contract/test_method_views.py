@@ -10,7 +10,7 @@ from unprompted.engine.views import Views
 from unprompted.registry import METHODS
 from unprompted.segmenter import FittedSegmenter, Segmenter, make_method
 
-CHEAP = {"epochs": 1, "steps_per_epoch": 1, "sequence": 1, "augmented": 2}
+CHEAP = {"epochs": 1, "steps_per_epoch": 1, "sequence": 1, "augmented": 2, "training": False}
 ROUND = {"spacing_mm": (2, 1, 1), "shape": (16, 32, 32)}
 
 

@@ -15,7 +15,8 @@ from unprompted.registry import METHODS
 from unprompted.segmenter import FittedSegmenter, Segmenter, make_method
 from unprompted.support import SupportSet
 
-CHEAP = {"epochs": 1, "steps_per_epoch": 2, "sequence": 2, "augmented": 24}
+# The fake backbone has no weights to train, so methods that train the backbone leave it as it is.
+CHEAP = {"epochs": 1, "steps_per_epoch": 2, "sequence": 2, "augmented": 24, "training": False}
 IN_ORDER = {"retrieval": "none"}  # a first frame that no later frame decides
 
 

@@ -1,43 +1,24 @@
 """Adaptation of a backbone to the support: brief fine-tuning on episodes drawn from labelled cases.
 
-Not part of any of the papers: an extension, off unless asked for. A labelled case plays query, other
-cases (or an augmented self) play support, as at inference. Training first leaves one case out and is
-judged on it; only if that case is segmented better than before does it join for the rest of the budget.
+A labelled case plays query, other cases (or an augmented self) play support, as at inference. Training first
+leaves some cases out and is judged on them; only if they are segmented better than before do they join for
+the rest of the budget. Methods that train the backbone themselves say how by an `Objective`.
 """
 
-import copy
+import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from torch import Tensor
-
+from unprompted.adaptation.objective import Objective
 from unprompted.adaptation.settings import Adaptation
 from unprompted.adaptation.tuner import Tuner
+from unprompted.backbones.adapted import Adapted, trainable
 from unprompted.backbones.base import Backbone
-from unprompted.backbones.lora import load_changes
-from unprompted.backbones.sam2 import Sam2Backbone
 from unprompted.errors import UsageError
-from unprompted.methods.base import Progress, SupportFrames
-
-
-@dataclass(frozen=True, eq=False)
-class Adapted:
-    """What came of it.
-
-    Attributes:
-        backbone: the adapted backbone, or the one given where adapting did not help.
-        base_digest: digest of the backbone that was given.
-        tensors: what changed in the backbone, to be saved; empty where adapting did not help.
-        steps: optimiser steps taken on what is kept.
-        history: ``(seconds, steps, Dice of the case left out)`` of every check; the first is unadapted.
-    """
-
-    backbone: Backbone
-    base_digest: str
-    tensors: dict[str, Tensor]
-    steps: int = 0
-    history: tuple[tuple[float, int, float], ...] = ()
+from unprompted.methods.base import Method, Progress, SupportFrames, TrainsBackbone
+from unprompted.training.checkpoint import NO_CHECKPOINT, Checkpoint
 
 
 def adapt(
@@ -47,6 +28,8 @@ def adapt(
     seed: int,
     progress: Progress = lambda *_: None,
     clock: Callable[[], float] = time.perf_counter,
+    objective: Objective | None = None,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Adapted:
     """Fine-tune a copy of the backbone on the support within a budget.
 
@@ -57,60 +40,198 @@ def adapt(
         seed: of episodes and augmentation.
         progress: told the share of the budget that is spent, in percent.
         clock: seconds, for tests.
+        objective: what is trained and how; None trains memory attention and one decoding.
+        checkpoint: where training is kept meanwhile, and resumed from.
 
     Raises:
         UsageError: the backbone cannot be trained.
     """
-    if not isinstance(backbone, Sam2Backbone):
-        raise UsageError(f"{backbone.name} cannot be adapted; use a SAM2 backbone or leave --adapt out")
-    budget = Budget(settings, clock, progress)
-    tuner = Tuner(backbone, support, settings, seed)
+    base = trainable(backbone)
+    tuner = Tuner(base, support, settings, seed, objective)
     labelled = support.shows().any(dim=1).tolist()
     cases = sorted({case for case, shown in zip(support.cases, labelled, strict=True) if shown})
-    left_out = cases[-1]
-    fewer = cases[:-1] or cases
-    best, kept = tuner.score(left_out), tuner.state()
-    history = [(budget.seconds(), 0, best)]
-    gained = 0
-    for check in range(1, settings.checks + 1):
-        while budget.spent(tuner.step) < settings.alone * check / settings.checks:
-            tuner.train(fewer, budget.spent(tuner.step))
-        found = tuner.score(left_out)
-        history.append((budget.seconds(), tuner.step, found))
-        if found > best:
-            best, kept, gained = found, tuner.state(), check
-        elif check - gained >= settings.patience:
-            break
-    if not gained:
-        return Adapted(backbone, backbone.digest, {}, 0, tuple(history))
-    stopped = tuner.step - kept["step"]  # steps that had ceased to help
-    tuner.restore(kept)
-    last = 2 * tuner.step if stopped else None  # as many again, where more would do harm
-    while budget.spent(tuner.step + stopped) < 1 and (last is None or tuner.step < last):
-        tuner.train(cases, budget.spent(tuner.step + stopped))
-    return Adapted(tuner.averaged(), backbone.digest, tuner.tensors(), tuner.step, tuple(history))
+    first = min(len(cases) - 1, len(cases) - max(1, int(len(cases) * settings.left_out)))
+    made_by = {
+        "digest": base.digest,
+        "seed": seed,
+        "settings": asdict(settings),
+        "objective": repr(objective),
+    }
+    training = _Training(tuner, settings, cases[:first] or cases, cases[first:], made_by, checkpoint)
+    budget = Budget(settings, clock, progress, training.resumed())
+    training.alone(budget)
+    history = tuple(tuple(row) for row in training.course.history)
+    if not training.course.gained:
+        checkpoint.clear()
+        return Adapted(backbone, base.digest, {}, 0, history)
+    training.together(budget, cases)
+    checkpoint.clear()
+    return Adapted(tuner.averaged(), base.digest, tuner.tensors(), tuner.step, history)
 
 
-def restored(backbone: Backbone, tensors: dict[str, Tensor]) -> Adapted:
-    """An adapted backbone again, from the one it came from and what had changed.
+def adapted_for(
+    method: Method,
+    backbone: Backbone,
+    frames: Callable[[], SupportFrames],
+    settings: Adaptation,
+    seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint,
+) -> Adapted | None:
+    """The backbone trained as the method wants it, or else within the budget; None where neither is asked.
+
+    Args:
+        method: may train the backbone itself.
+        backbone: stays as it is.
+        frames: gives labelled frames to train on.
+        settings: the budget; of nothing trains nothing.
+        seed: of everything random.
+        progress: told the share of the budget that is spent.
+        checkpoint: where training is kept meanwhile.
 
     Raises:
-        UsageError: the backbone cannot be adapted.
-        KeyError: the tensors belong to another model.
+        UsageError: the backbone cannot be trained, or would be trained twice.
     """
-    if not isinstance(backbone, Sam2Backbone):
-        raise UsageError(f"{backbone.name} cannot be adapted, but the task was; fit again without --adapt")
-    model = copy.deepcopy(backbone.model)
-    load_changes(model, tensors)
-    return Adapted(Sam2Backbone(model, backbone.name), backbone.digest, tensors)
+    if isinstance(method, TrainsBackbone) and method.training:
+        if settings:
+            raise UsageError(
+                "the method trains the backbone itself; leave --adapt out, or give --set training=false"
+            )
+        return method.adapt(backbone, frames(), seed, progress, checkpoint)
+    if not settings:
+        return None
+    return adapt(backbone, frames(), settings, seed, progress, checkpoint=checkpoint)
+
+
+def _digest(support: SupportFrames) -> str:
+    """SHA-256 over frames and labels."""
+    digest = hashlib.sha256(repr((support.cases, support.positions)).encode())
+    for tensor in (support.pixels, support.labels):
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass
+class _Course:
+    """How far training is: checks of the cases left out, and the state that segmented them best.
+
+    Attributes:
+        history: ``(seconds, steps, Dice)`` of every check.
+        kept: the best state, None before the first check.
+        check: checks made, the one before training not counted.
+        gained: the check that was best, 0 where none was better than before training.
+        together: whether all cases are trained on by now.
+        stopped: steps that had ceased to help.
+        last: steps at which training on all cases ends, None where the budget decides.
+    """
+
+    history: list[Any]
+    kept: Any = None
+    check: int = 0
+    gained: int = 0
+    together: bool = False
+    stopped: int = 0
+    last: int | None = None
+
+    @property
+    def best(self) -> float:
+        """The highest Dice so far."""
+        return float(max(dice for _, _, dice in self.history))
+
+
+class _Training:
+    """Training without some cases, then with all of them; kept in a checkpoint after every part."""
+
+    def __init__(
+        self,
+        tuner: Tuner,
+        settings: Adaptation,
+        fewer: list[int],
+        left_out: list[int],
+        made_by: dict[str, Any],
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.tuner, self.settings, self.checkpoint = tuner, settings, checkpoint
+        self.fewer, self.left_out, self.made_by = fewer, left_out, made_by
+        self.course = _Course([])
+
+    def resumed(self) -> float:
+        """Go on from the checkpoint, if there is one; gives back the seconds that are spent already."""
+        found = self.checkpoint.load()
+        if found is None or found["made_by"] != self.made_by:
+            return 0.0
+        self.course = _Course(**found["course"])
+        self.tuner.restore(found["state"])
+        self.tuner.source.setstate(found["random"])
+        return float(found["seconds"])
+
+    def alone(self, budget: "Budget") -> None:
+        """Train without the cases left out, and keep the state that segments them best."""
+        tuner, settings, course = self.tuner, self.settings, self.course
+        if not course.history:
+            course.history.append((budget.seconds(), 0, tuner.score(self.left_out)))
+            course.kept = tuner.state()
+        while not self._alone_is_over():
+            course.check += 1
+            while budget.spent(tuner.step) < settings.alone * course.check / settings.checks:
+                tuner.train(self.fewer, budget.spent(tuner.step))
+            found, best = tuner.score(self.left_out), course.best
+            course.history.append((budget.seconds(), tuner.step, found))
+            if found > best:
+                course.kept, course.gained = tuner.state(), course.check
+            self._save(budget)
+
+    def _alone_is_over(self) -> bool:
+        """Whether enough checks were made, or enough of them without gain."""
+        course, settings = self.course, self.settings
+        without_gain = course.check - course.gained
+        return course.together or course.check >= settings.checks or without_gain >= settings.patience
+
+    def together(self, budget: "Budget", cases: list[int]) -> None:
+        """Go on from the best state with all cases."""
+        tuner, course = self.tuner, self.course
+        if not course.together:
+            course.together = True
+            course.stopped = tuner.step - course.kept["step"]
+            tuner.restore(course.kept)
+            course.kept = None
+            course.last = 2 * tuner.step if course.stopped else None  # as many again: more would do harm
+        saved = budget.spent(tuner.step + course.stopped)
+        while (spent := budget.spent(tuner.step + course.stopped)) < 1:
+            if course.last is not None and tuner.step >= course.last:
+                break
+            if spent - saved >= self.settings.alone / self.settings.checks:
+                saved = spent
+                self._save(budget)
+            tuner.train(cases, spent)
+
+    def _save(self, budget: "Budget") -> None:
+        self.tuner.forget()  # here, so that training goes on alike from the checkpoint and without one
+        if not self.checkpoint:
+            return
+        self.checkpoint.save(
+            {
+                "made_by": self.made_by,
+                "course": vars(self.course),
+                "state": self.tuner.state(),
+                "random": self.tuner.source.getstate(),
+                "seconds": budget.seconds(),
+            }
+        )
 
 
 class Budget:
-    """How much of the time or of the steps is spent."""
+    """How much of the time or of the steps is spent, whichever is more."""
 
-    def __init__(self, settings: Adaptation, clock: Callable[[], float], progress: Progress) -> None:
+    def __init__(
+        self,
+        settings: Adaptation,
+        clock: Callable[[], float],
+        progress: Progress,
+        seconds: float = 0.0,
+    ) -> None:
         self.settings, self.clock, self.progress = settings, clock, progress
-        self.begun = clock()
+        self.begun = clock() - seconds
 
     def seconds(self) -> float:
         """Time since the budget was opened."""
@@ -118,7 +239,8 @@ class Budget:
 
     def spent(self, steps: int) -> float:
         """Share of the budget, 0 and more."""
-        by_steps = self.settings.steps > 0
-        share = steps / self.settings.steps if by_steps else self.seconds() / self.settings.seconds
+        settings = self.settings
+        by_time = self.seconds() / settings.seconds if settings.seconds else 0.0
+        share = max(by_time, steps / settings.steps if settings.steps else 0.0)
         self.progress("adapting", min(100, int(100 * share)), 100)
         return share

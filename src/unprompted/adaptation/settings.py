@@ -1,9 +1,10 @@
 """What adapting a backbone may cost, and how it is done."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 from unprompted.errors import UsageError
-from unprompted.training.augment import Augmentation
+from unprompted.training.augment import STRONG, Augmentation
 
 
 @dataclass(frozen=True)
@@ -12,8 +13,8 @@ class Adaptation:
 
     Attributes:
         seconds: time budget; 0 adapts nothing unless `steps` are given.
-        steps: optimiser steps instead of a time budget, so that the result does not depend on the
-            speed of the machine; 0 goes by time.
+        steps: budget of optimiser steps, so that the result does not depend on the speed of the machine;
+            0 goes by time. Of both, what is spent first counts.
         learning_rate: peak, of AdamW; it falls to a tenth.
         frames: query frames a step.
         classes: most classes asked of a frame.
@@ -21,13 +22,15 @@ class Adaptation:
         pool: most support frames a class that are retrieved from.
         forgotten: support frames a step that are put in memory anew.
         half_share: share of steps at half the input size, which cost a quarter.
-        alone: share of the budget during which a case is left out.
-        checks: times that case is segmented meanwhile.
-        patience: checks without gain after which training without it ends.
+        alone: share of the budget during which cases are left out.
+        left_out: share of the cases that are left out, at least one.
+        checks: times those cases are segmented meanwhile.
+        patience: checks without gain after which training without them ends.
         judged: frames segmented at a check.
         single_mask_share: share of steps that train the single-mask token.
         whole_below: backbones of fewer parameters are trained whole, others through LoRA.
         rank: of LoRA.
+        precision: "no" or "bf16", mixed precision of training.
         augmentation: change of query and support frames.
     """
 
@@ -41,15 +44,15 @@ class Adaptation:
     forgotten: int = 3
     half_share: float = 0.7
     alone: float = 0.5
+    left_out: float = 0.2
     checks: int = 4
     patience: int = 2
     judged: int = 10
     single_mask_share: float = 0.1
     whole_below: int = 20_000_000
     rank: int = 16
-    augmentation: Augmentation = field(
-        default_factory=lambda: Augmentation(rotation=15, scale=0.2, shear=8, shift=0.1, warp=0.02)
-    )
+    precision: Literal["no", "bf16"] = "no"
+    augmentation: Augmentation = STRONG
 
     def __post_init__(self) -> None:
         if self.seconds < 0 or self.steps < 0:

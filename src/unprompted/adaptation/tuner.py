@@ -6,19 +6,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from unprompted.adaptation.objective import Drawn, Objective, Propagation, stacked
 from unprompted.adaptation.settings import Adaptation
-from unprompted.backbones.base import Features, MemoryBank, MemoryEntry, Recall
-from unprompted.backbones.lora import add_adapters, merge_adapters
+from unprompted.backbones.base import MemoryBank, MemoryEntry, Recall
+from unprompted.backbones.lora import merge_adapters
 from unprompted.backbones.sam2 import Sam2Backbone
 from unprompted.backbones.weights import MIN_INPUT_SIZE
 from unprompted.methods.base import SupportFrames
-from unprompted.methods.similarity import LevelL1
+from unprompted.methods.similarity import Similarity
 from unprompted.methods.support_memory import known, remembered, retrievable, spread
-from unprompted.training.objective import candidate_loss
 
-_GRID = 16  # side to which encoder levels are averaged before frames are compared
 _CHANGED_SHARE = 0.5  # of support frames in memory are augmented
 _AVERAGING = 0.98  # decay of the averaged weights, which are what is kept
 _SHOWN_SHARE = 0.85  # of query frames are drawn among those that show the class
@@ -30,47 +31,46 @@ class Tuner:
     """A copy of the backbone in training, its optimiser and its averaged weights."""
 
     def __init__(
-        self, backbone: Sam2Backbone, support: SupportFrames, settings: Adaptation, seed: int
+        self,
+        backbone: Sam2Backbone,
+        support: SupportFrames,
+        settings: Adaptation,
+        seed: int,
+        objective: Objective | None = None,
     ) -> None:
-        parameters = sum(p.numel() for p in backbone.model.parameters())
         model = copy.deepcopy(backbone.model)
         self.name, self.settings, self.source = backbone.name, settings, random.Random(seed)
-        whole = parameters < settings.whole_below
-        if whole:
-            model.requires_grad_(True)
-        else:
-            add_adapters(model, settings.rank, seed)
+        self.objective = objective or Propagation(settings.single_mask_share)
+        groups = self.objective.trained(model, settings, seed)
         self.model = model
         self.views = {backbone.input_size: _View(Sam2Backbone(model, backbone.name), support)}
         half = backbone.input_size // 2
-        if whole and half >= MIN_INPUT_SIZE and half % 32 == 0:
+        if settings.half_share > 0 and half >= MIN_INPUT_SIZE and half % 32 == 0:
             small = Sam2Backbone(model, backbone.name).sharing_weights_at(half)
             self.views[half] = _View(small, support.resized(half))
         self.shows = support.shows()
         self.support, self.step = support, 0
         self.known = known(support).tolist()
         self.held = [f for f in retrievable(support, settings.pool, empty=True) if any(self.known[f])]
-        self.likeness = self.views[min(self.views)].likeness(self.held)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.01},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        self.likeness = self.views[min(self.views)].likeness(self.held, self.objective.measure)
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
         self.average = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+        self.accelerator = _accelerator(settings.precision, backbone.device)
 
     def train(self, cases: list[int], spent: float) -> None:
         """One optimiser step on frames of the given cases."""
         settings = self.settings
         rate = settings.learning_rate * min(1.0, (self.step + 1) / _WARMUP) * (1 - 0.9 * min(1.0, spent))
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
         small = self.source.random() < settings.half_share
         view = self.views[min(self.views) if small else max(self.views)]
         for oldest in list(view.entries)[: settings.forgotten]:
             del view.entries[oldest]  # made anew, by the present weights, when next asked for
         self.optimiser.zero_grad(set_to_none=True)
-        self._loss(view, self._draw(cases), cases).backward()
+        with self.accelerator.autocast():
+            loss = self._loss(view, self._draw(cases), cases)
+        self.accelerator.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
@@ -81,9 +81,9 @@ class Tuner:
                     self.average[name].lerp_(value, 1 - decay)
 
     @torch.no_grad()
-    def score(self, case: int) -> float:
-        """Mean Dice over classes on evenly spaced frames of one case, with the averaged weights."""
-        own = [n for n, c in enumerate(self.support.cases) if c == case and bool(self.shows[n].any())]
+    def score(self, cases: list[int]) -> float:
+        """Mean Dice over classes on evenly spaced frames of some cases, with the averaged weights."""
+        own = [n for n, c in enumerate(self.support.cases) if c in cases and bool(self.shows[n].any())]
         overlap, total = torch.zeros(self.support.objects), torch.zeros(self.support.objects)
         view = _View(self.averaged(), self.support)
         for frame in spread(own, self.settings.judged):
@@ -107,6 +107,11 @@ class Tuner:
             }
         )
 
+    def forget(self) -> None:
+        """Encode all support frames anew when they are next asked for."""
+        for view in self.views.values():
+            view.entries.clear()
+
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
@@ -114,7 +119,9 @@ class Tuner:
             if name in state["trained"]:
                 value.copy_(state["trained"][name])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average, self.step = state["average"], state["step"]
+        self.step = state["step"]
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
 
     def averaged(self) -> Sam2Backbone:
         """A backbone with the averaged weights."""
@@ -152,11 +159,10 @@ class Tuner:
             rows += [row] * len(objects)
             bank += self._recalled(view, frame, objects, cases)
         encoded = view.backbone.encode(torch.cat(pixels).to(view.backbone.device))
-        features = _stacked([encoded[row] for row in rows])
+        features = stacked([encoded[row] for row in rows])
         fused = view.backbone.attend(features, _recall(bank), len(rows))
-        several = self.source.random() >= self.settings.single_mask_share
-        candidates = view.backbone.candidates(fused, features, several=several)
-        return candidate_loss(candidates, torch.cat(targets).to(view.backbone.device))
+        target = torch.cat(targets).to(view.backbone.device)
+        return self.objective.loss(view.backbone, features, fused, target, Drawn(self.step, self.source))
 
     def _masks(self, view: "_View", frame: int) -> Tensor:
         """Masks ``(K, S/4, S/4)`` bool of a frame as inference predicts them, from other cases."""
@@ -164,7 +170,7 @@ class Tuner:
         features = view.backbone.encode(self.support.pixels[[frame]].to(view.backbone.device))[0]
         recall = _recall(self._recalled(view, frame, objects, None))
         fused = view.backbone.attend(features, recall, len(objects))
-        return view.backbone.decode(fused, features).logits[:, 0].cpu() > 0
+        return self.objective.decode(view.backbone, features, fused).logits[:, 0].cpu() > 0
 
     def _changed(self, support: SupportFrames, frame: int) -> tuple[Tensor, Tensor]:
         """An augmented frame and its labels."""
@@ -180,10 +186,11 @@ class Tuner:
             view: the input size.
             frame: the query.
             objects: classes.
-            cases: cases in training, whose frames are drawn among twice as many and changed at times;
-                None stands for inference: all cases, the most similar frames as they are.
+            cases: cases in training, whose frames are drawn and changed at times; None stands for
+                inference: all cases, the most similar frames as they are.
         """
         own, count = self.support.cases[frame], self.settings.retrieved
+        scores = dict(zip(self.held, self.likeness[frame].tolist(), strict=True))
         order = self.likeness[frame].argsort(descending=True, stable=True).tolist()
         ranked = [self.held[i] for i in order]
         allowed = [f for f in ranked if cases is None or self.support.cases[f] in cases]
@@ -191,7 +198,7 @@ class Tuner:
         apart = [f for f in allowed if f != frame]
         pool = others or apart or allowed
         if cases is not None:
-            pool = self.source.sample(pool[: 2 * count], min(2 * count, len(pool))) + pool[2 * count :]
+            pool = self.objective.draw(pool, scores, count, self.source)
         found = []
         for k in objects:
             places = (pool, apart, allowed, ranked)
@@ -223,9 +230,8 @@ class _View:
         self.entries: dict[int, dict[int, MemoryEntry]] = {}
 
     @torch.no_grad()
-    def likeness(self, held: list[int]) -> Tensor:
+    def likeness(self, held: list[int], measure: Similarity) -> Tensor:
         """How alike each frame is to each of those held, ``(N, n)``."""
-        measure = LevelL1(_GRID)
         parts = self.support.pixels.split(_CHUNK)
         encoded = (f for p in parts for f in self.backbone.encode(p.to(self.backbone.device)))
         described = torch.stack([measure.describe(features) for features in encoded])
@@ -238,7 +244,7 @@ def _recall(bank: list[list[MemoryEntry]]) -> Recall:
     return MemoryBank(entries).recall(0, 0, 1)
 
 
-def _stacked(frames: list[Features]) -> Features:
-    """Features of several frames as one record with a leading size."""
-    levels = [torch.cat([f.levels[i] for f in frames]) for i in range(3)]
-    return Features((levels[0], levels[1], levels[2]), frames[0].position)
+def _accelerator(precision: str, device: torch.device) -> Accelerator:
+    """Mixed precision on the device of the backbone."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # it refuses another precision or device
+    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")

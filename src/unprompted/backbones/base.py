@@ -43,10 +43,13 @@ class Prompt:
     Attributes:
         boxes: ``(K, 4)`` as x0, y0, x1, y1 in input pixels, or None.
         mask_logits: ``(K, 1, S/4, S/4)``, or None.
+        prior: probability of the mask to be heeded, ``(K, 1, h, w)`` in 0..1, or None. Backbones that were
+            never trained to heed one ignore it.
     """
 
     boxes: Tensor | None = None
     mask_logits: Tensor | None = None
+    prior: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

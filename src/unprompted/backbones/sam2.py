@@ -1,6 +1,7 @@
 """The five verbs over transformers' `Sam2VideoModel`: any SAM2 checkpoint, or the built-in one."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unprompted.backbones.base import Decoded, Features, MemoryEntry, Prompt, Recall
+from unprompted.backbones.lora import adapted_layers
+from unprompted.backbones.prior import PRIOR, prior_attention_of, resized_prior, weighted_updates
 from unprompted.backbones.weights import load_model, parameters_digest, resized_config
 
 ABSENT_LOGIT = -1024.0  # mask logit of an object whose presence is denied, as in SAM2
@@ -88,6 +91,10 @@ class Sam2Backbone:
         frozen = {name for name, p in self.model.named_parameters() if not p.requires_grad}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)  # assigning hands this on to what is shared
+        for name, layer in adapted_layers(self.model).items():
+            model.set_submodule(name, layer)
+        if prior_attention_of(self.model) is not None:
+            setattr(model.mask_decoder, PRIOR, prior_attention_of(self.model))
         model.load_state_dict(self.model.state_dict(keep_vars=True), assign=True)
         return Sam2Backbone(model.train(self.model.training), self.name)
 
@@ -166,17 +173,31 @@ class Sam2Backbone:
         self, fused: Tensor, features: Features, prompt: Prompt | None = None, *, several: bool = True
     ) -> Candidates:
         """Every mask the decoder offers: three if `several`, else the single-mask token's."""
-        objects = fused.shape[0]
-        sparse, dense = self._embed(prompt or Prompt(), objects)
-        logits, quality, tokens, presence = self.model.mask_decoder(
-            image_embeddings=fused,
-            image_positional_embeddings=self.model.get_image_wide_positional_embeddings(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=several,
-            high_resolution_features=list(features.levels[:2]),
-        )
+        prompt = prompt or Prompt()
+        sparse, dense = self._embed(prompt, fused.shape[0])
+        fused, bias, weighted = self._heeded(fused, prompt.prior)
+        with weighted:
+            logits, quality, tokens, presence = self.model.mask_decoder(
+                image_embeddings=fused,
+                image_positional_embeddings=self.model.get_image_wide_positional_embeddings(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=several,
+                high_resolution_features=list(features.levels[:2]),
+                attention_similarity=bias,
+            )
         return Candidates(logits[:, 0], quality[:, 0], tokens[:, 0], presence[:, 0])
+
+    def _heeded(
+        self, fused: Tensor, prior: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, AbstractContextManager[None]]:
+        """What a prior does to features, to attention scores on the image, and to what the image takes."""
+        heeding = prior_attention_of(self.model)
+        if heeding is None or prior is None:
+            return fused, None, nullcontext()
+        coarse = resized_prior(prior.to(self._dtype), self._grid_side)
+        weighted = weighted_updates(self.model.mask_decoder, heeding.update_weight(coarse))
+        return heeding.raised(fused, coarse), heeding.attention_bias(coarse), weighted
 
     def _embed(self, prompt: Prompt, objects: int) -> tuple[Tensor, Tensor]:
         """Sparse and dense prompt embeddings; without box or point SAM2 expects one padding point."""

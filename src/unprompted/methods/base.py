@@ -6,14 +6,16 @@ fields are its settings; what it learns lives in the records it gives back.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unprompted.backbones.adapted import Adapted
 from unprompted.backbones.base import Backbone, Decoded, Features, MemoryBank, MemoryEntry
 from unprompted.prediction import Chosen
+from unprompted.training.checkpoint import Checkpoint
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
@@ -124,6 +126,27 @@ class Method(Protocol):
 
     def step(self, backbone: Backbone, state: Any, features: Features, memory: MemoryBank, at: Place) -> Step:
         """Segment one frame; gives back a new state rather than changing the one it got."""
+        ...
+
+
+@runtime_checkable
+class TrainsBackbone(Protocol):
+    """A method that trains the backbone itself, before anything else, where `training` is on."""
+
+    @property
+    def training(self) -> bool:
+        """Whether to train; without, the backbone is used as it is given."""
+        ...
+
+    def adapt(
+        self,
+        backbone: Backbone,
+        support: SupportFrames,
+        seed: int,
+        progress: Progress,
+        checkpoint: Checkpoint,
+    ) -> Adapted:
+        """A trained copy of the backbone."""
         ...
 
 

@@ -97,6 +97,7 @@ class Augmentation:
         return (changed + source.uniform(0, self.noise) * noise).clamp(0, 1)
 
 
+STRONG = Augmentation(rotation=15, scale=0.2, shear=8, shift=0.1, warp=0.02)
 UNCHANGED = Augmentation(
     rotation=0, scale=0, shear=0, shift=0, warp=0, brightness=0, contrast=0, gamma=0, noise=0
 )

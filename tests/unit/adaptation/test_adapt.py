@@ -1,3 +1,4 @@
+import random
 from dataclasses import replace
 
 import pytest
@@ -6,10 +7,12 @@ import torch
 from fakes import FakeBackbone
 from small import make_backbone, make_support, without
 from unprompted.adaptation import adapt as module
-from unprompted.adaptation.adapt import adapt, restored
+from unprompted.adaptation.adapt import adapt
 from unprompted.adaptation.settings import Adaptation
+from unprompted.backbones.adapted import restored
 from unprompted.backbones.weights import parameters_digest
 from unprompted.errors import UsageError
+from unprompted.training.checkpoint import Checkpoint
 
 
 class Scripted:
@@ -18,8 +21,9 @@ class Scripted:
     def __init__(self, scores=(0.1, 0.2, 0.3, 0.4, 0.5)):
         self.scores, self.trained, self.judged = list(scores), [], []
         self.step, self.now, self.lost = 0, 0.0, False
+        self.source = random.Random(0)
 
-    def __call__(self, backbone, support, settings, seed):
+    def __call__(self, backbone, support, settings, seed, objective):
         self.backbone = backbone
         return self
 
@@ -31,8 +35,11 @@ class Scripted:
         self.step += 1
         self.now += 1
 
-    def score(self, case):
-        self.judged.append(case)
+    def forget(self):
+        pass
+
+    def score(self, cases):
+        self.judged.append(cases)
         return self.scores.pop(0)
 
     def state(self):
@@ -99,7 +106,7 @@ def test_what_changed_makes_the_same_backbone_again(adapted):
 
 def test_large_backbones_keep_low_rank_changes_alone(backbone, support, easy, monkeypatch):
     scores = iter((0.1, 0.2))  # as if it had helped: a random backbone is not saved by low rank
-    monkeypatch.setattr(module.Tuner, "score", lambda tuner, case: next(scores))
+    monkeypatch.setattr(module.Tuner, "score", lambda tuner, cases: next(scores))
     few = replace(easy, whole_below=0, rank=2, steps=2, checks=1)
     adapted = adapt(backbone, support, few, seed=0)
     assert adapted.backbone.digest != backbone.digest
@@ -134,7 +141,7 @@ def test_one_labelled_case_is_enough(backbone, easy, slices):
 def test_a_backbone_that_cannot_be_trained_is_refused(support, easy):
     with pytest.raises(UsageError, match="fake cannot be adapted; use a SAM2 backbone"):
         adapt(FakeBackbone(), support, easy, seed=0)
-    with pytest.raises(UsageError, match="fake cannot be adapted, but the task was"):
+    with pytest.raises(UsageError, match="fake cannot be adapted"):
         restored(FakeBackbone(), {})
 
 
@@ -156,10 +163,15 @@ def test_a_budget_of_nothing_is_none():
 
 
 def test_a_budget_of_steps_is_spent_exactly(run):
-    adapted, tuner = run(Adaptation(steps=21, seconds=3.0))  # steps rule
+    adapted, tuner = run(Adaptation(steps=21))
     assert len(tuner.trained) == adapted.steps == 21
     assert [steps for _, steps, _ in adapted.history] == [0, 3, 6, 8, 11]  # 21 / 8 steps a check, rounded up
     assert adapted.backbone == "averaged after 21"
+
+
+def test_of_two_budgets_the_one_spent_first_counts(run):
+    assert run(Adaptation(steps=8, seconds=40.0))[0].steps == 8
+    assert run(Adaptation(steps=40, seconds=8.0))[0].steps == 8
 
 
 def test_a_budget_of_time_ends_by_the_clock(run):
@@ -171,13 +183,19 @@ def test_a_budget_of_time_ends_by_the_clock(run):
 def test_a_case_is_left_out_for_half_the_budget_and_joins_then(run):
     _, tuner = run(Adaptation(steps=16))
     assert tuner.trained == [[0, 1]] * 8 + [[0, 1, 2]] * 8
-    assert tuner.judged == [2] * 5
+    assert tuner.judged == [[2]] * 5
+
+
+def test_of_many_cases_a_fifth_is_left_out(run):
+    _, tuner = run(Adaptation(steps=8), frames=make_support(cases=10, slices=1))
+    assert tuner.judged[0] == [8, 9]
+    assert tuner.trained[0] == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 def test_a_case_without_any_label_is_neither_trained_on_nor_left_out(run, support):
     _, tuner = run(Adaptation(steps=8), frames=without(support, [(2, 1), (2, 2)]))
     assert tuner.trained == [[0]] * 4 + [[0, 1]] * 4
-    assert set(tuner.judged) == {1}
+    assert tuner.judged == [[1]] * 5
 
 
 def test_without_gain_training_ends_early(run):
@@ -203,3 +221,54 @@ def test_the_share_of_the_budget_is_told(run):
     shares = [share for _, share, _ in told]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 100)
+
+
+class Stops(Exception):
+    """Training is killed."""
+
+
+@pytest.mark.parametrize("killed_at", [4, 11])
+def test_training_that_was_stopped_goes_on_to_the_same_weights(
+    backbone, support, easy, adapted, tmp_path, killed_at, monkeypatch
+):
+    checkpoint = Checkpoint(tmp_path / "training.pt")
+    settings = replace(easy, steps=12)
+    whole = adapt(backbone, support, settings, seed=0)
+    train = module.Tuner.train
+
+    def until(tuner, cases, spent):
+        if tuner.step == killed_at:
+            raise Stops
+        train(tuner, cases, spent)
+
+    monkeypatch.setattr(module.Tuner, "train", until)
+    with pytest.raises(Stops):
+        adapt(backbone, support, settings, seed=0, checkpoint=checkpoint)
+    assert checkpoint.path.is_file()
+    monkeypatch.setattr(module.Tuner, "train", train)
+    again = adapt(backbone, support, settings, seed=0, checkpoint=checkpoint)
+    assert whole.tensors
+    assert same(again.tensors, whole.tensors)
+    assert [row[1:] for row in again.history] == [row[1:] for row in whole.history]
+    assert not checkpoint.path.exists()
+
+
+def test_a_checkpoint_of_another_fit_is_not_used(backbone, support, easy, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "training.pt")
+    settings = replace(easy, steps=2, checks=1)
+    checkpoint.save({"made_by": {"seed": 1}})
+    found = adapt(backbone, support, settings, seed=0, checkpoint=checkpoint)
+    assert same(found.tensors, adapt(backbone, support, settings, seed=0).tensors)
+
+
+def test_a_damaged_checkpoint_is_no_checkpoint(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "training.pt")
+    assert checkpoint.load() is None
+    checkpoint.path.write_bytes(b"half a file")
+    assert checkpoint.load() is None
+
+
+def test_mixed_precision_trains_other_weights_that_still_segment(backbone, support, easy, adapted):
+    mixed = adapt(backbone, support, replace(easy, precision="bf16"), seed=0)
+    assert max(dice for _, _, dice in mixed.history) > mixed.history[0][2] + 0.3
+    assert not same(mixed.tensors, adapted.tensors)

@@ -11,8 +11,10 @@ from builders import make_subject
 from fakes import FakeBackbone
 from small import make_backbone
 from unprompted import Adaptation, FittedSegmenter, Segmenter
+from unprompted.backbones.adapted import Adapted
 from unprompted.errors import UnreadableFile, UsageError, WeightsUnavailable
 from unprompted.segmenter import make_method
+from unprompted.support import SupportSet
 
 CASES = [make_subject((2, 64, 64), classes=2, seed=seed) for seed in range(3)]
 
@@ -118,3 +120,64 @@ def test_adapted_weights_of_another_task_are_refused(saved):
     save_file(changed, path)
     with pytest.raises(UnreadableFile, match=r"adapted\.safetensors is not the one it describes"):
         FittedSegmenter.load(saved, backbone=make_backbone())
+
+
+@pytest.mark.parametrize("name", ["sam2-mask", "ofl-sam2"])
+def test_another_method_uses_the_trained_weights_of_a_task(fitted, saved, name, tmp_path):
+    method = make_method(name, {"learner": False} if name == "ofl-sam2" else {})
+    task = Segmenter(method, make_backbone(), adapters=saved).fit(CASES)
+    assert task.backbone.digest == fitted.backbone.digest
+    task.save(tmp_path / "other")
+    loaded = FittedSegmenter.load(tmp_path / "other", backbone=make_backbone())
+    assert loaded.backbone.digest == fitted.backbone.digest
+
+
+def test_the_adapters_of_a_task_are_swapped(fitted, saved, tmp_path):
+    fit(make_backbone(), Adaptation()).save(tmp_path / "plain")
+    swapped = FittedSegmenter.load(tmp_path / "plain", backbone=make_backbone(), adapters=saved)
+    assert swapped.backbone.digest == fitted.backbone.digest
+    again = FittedSegmenter.load(tmp_path / "plain", backbone=make_backbone())
+    assert again.backbone.digest == make_backbone().digest
+
+
+def test_adapters_of_a_task_without_any_are_refused(tmp_path):
+    fit(make_backbone(), Adaptation()).save(tmp_path)
+    with pytest.raises(UsageError, match="has no trained weights"):
+        Segmenter("sam2-mask", make_backbone(), adapters=tmp_path).fit(CASES)
+
+
+def test_adapters_for_other_weights_are_refused(fitted, saved):
+    with pytest.raises(WeightsUnavailable, match="was fitted with weights"):
+        Segmenter("sam2-mask", make_backbone(channels=128), adapters=saved).fit(CASES)
+
+
+def test_adapters_are_not_adapted_again(saved):
+    with pytest.raises(UsageError, match="leave --adapt or --adapters out"):
+        Segmenter("sam2-mask", make_backbone(), adaptation=Adaptation(steps=1), adapters=saved).fit(CASES)
+
+
+def test_a_method_that_trains_the_backbone_is_not_adapted_too():
+    twice = Segmenter("sam2-sgp", make_backbone(), adaptation=Adaptation(steps=1))
+    with pytest.raises(UsageError, match="the method trains the backbone itself"):
+        twice.fit(CASES)
+
+
+def test_cases_to_train_on_are_trained_on_and_stay_out_of_memory(monkeypatch):
+    seen = []
+
+    def noted(backbone, support, *_, **__):
+        seen.append(support)
+        return Adapted(backbone, backbone.digest, {})
+
+    monkeypatch.setattr("unprompted.methods.sam2_sgp.adapt", noted)
+    more = SupportSet.from_cases([make_subject((2, 64, 64), classes=2, seed=s) for s in (2, 5, 6)])
+    support = SupportSet.from_cases(CASES)
+    task = Segmenter("sam2-sgp", make_backbone()).fit(support, training=more)
+    assert len(seen[0]) == 10  # of five cases: subject 2 is in both
+    assert task.support.digest == support.digest
+
+
+def test_cases_to_train_on_are_refused_where_nothing_is_trained():
+    more = SupportSet.from_cases(CASES)
+    with pytest.raises(UsageError, match="nothing trains the backbone here"):
+        Segmenter("sam2-mask", make_backbone()).fit(CASES, training=more)

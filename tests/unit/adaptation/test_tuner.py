@@ -66,7 +66,7 @@ def test_a_class_that_a_case_shows_elsewhere_may_be_asked_of_it_as_absent(tuner_
 def test_the_score_is_the_mean_dice_over_classes(tuner_of, support, monkeypatch):
     tuner, first = tuner_of(support, judged=1), torch.tensor([[[True]], [[False]]])
     monkeypatch.setattr(tuner, "_masks", lambda view, frame: low_masks(support, frame) & first)
-    assert tuner.score(2) == 0.5  # one class found as it is, the other not at all
+    assert tuner.score([2]) == 0.5  # one class found as it is, the other not at all
 
 
 def test_the_score_leaves_out_classes_that_the_case_is_not_labelled_for(tuner_of, support, monkeypatch):
@@ -75,7 +75,7 @@ def test_the_score_leaves_out_classes_that_the_case_is_not_labelled_for(tuner_of
     monkeypatch.setattr(
         tuner, "_masks", lambda view, frame: low_masks(support, frame)
     )  # finds the second class too
-    assert tuner.score(2) == 1.0
+    assert tuner.score([2]) == 1.0
 
 
 @pytest.fixture

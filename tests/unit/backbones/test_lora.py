@@ -7,7 +7,15 @@ from torch import nn
 
 from small import make_backbone
 from unprompted.backbones.base import MemoryBank
-from unprompted.backbones.lora import TARGETS, add_adapters, load_changes, merge_adapters
+from unprompted.backbones.lora import (
+    ENCODER,
+    EVERYWHERE,
+    QueryValue,
+    add_adapters,
+    load_changes,
+    merge_adapters,
+    remove_adapters,
+)
 from unprompted.backbones.sam2 import Sam2Backbone
 from unprompted.backbones.weights import parameters_digest
 
@@ -38,7 +46,7 @@ def output_of(model):
 
 def targets_of(model):
     linears = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear))
-    return {name: module for name, module in linears if re.fullmatch(TARGETS, name)}
+    return {name: module for name, module in linears if re.fullmatch(EVERYWHERE, name)}
 
 
 def trained(model):
@@ -64,12 +72,76 @@ def test_adapters_sit_on_attention_of_encoder_memory_and_decoder(plain):
     assert {name.split(".")[-1] for name in names} == {"qkv", "q_proj", "v_proj"}
 
 
-def test_two_thin_matrices_a_target_are_trained_and_nothing_else(plain, model):
-    expected = sum(RANK * (m.in_features + m.out_features) for m in targets_of(plain.model).values())
+def test_query_and_value_get_two_thin_matrices_each_and_nothing_else_is_trained(plain, model):
+    expected = sum(
+        2 * RANK * (m.in_features + m.out_features // 3)
+        if name.endswith("qkv")
+        else RANK * (m.in_features + m.out_features)
+        for name, m in targets_of(plain.model).items()
+    )
     add_adapters(model, RANK)
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert sum(p.numel() for p in trainable.values()) == expected
     assert all(".lora_A." in name or ".lora_B." in name for name in trainable)
+
+
+def test_adapters_of_the_encoder_alone_count_as_the_formula_says(model):
+    """Widths 8, 16, 24, 32 with one block each; a block between stages maps d to d' = the next width."""
+    add_adapters(model, RANK, targets=ENCODER)
+    trainable = [p.numel() for p in model.parameters() if p.requires_grad]
+    assert sum(trainable) == 2 * RANK * ((8 + 8) + (8 + 16) + (16 + 24) + (24 + 32))
+
+
+def test_hiera_small_has_377856_parameters_in_adapters_of_rank_16():
+    from transformers import Sam2HieraDetConfig, Sam2HieraDetModel
+
+    small = Sam2HieraDetConfig(
+        embed_dim_per_stage=[96, 192, 384, 768], blocks_per_stage=[1, 2, 11, 2], hidden_size=96
+    )
+    with torch.device("meta"):
+        model = Sam2HieraDetModel(small)
+    linears = [m for n, m in model.named_modules() if re.fullmatch(ENCODER, n)]
+    assert len(linears) == 16
+    halves = [(m.in_features, QueryValue(m.out_features // 3, 16)) for m in linears]
+    assert sum(2 * 16 * d + sum(p.numel() for p in up.parameters()) for d, up in halves) == 377_856
+
+
+def test_the_second_half_reaches_query_and_value_and_leaves_the_key():
+    up = QueryValue(width=2, rank=1)
+    with torch.no_grad():
+        up.query.copy_(torch.tensor([[1.0], [2.0]]))
+        up.value.copy_(torch.tensor([[3.0], [4.0]]))
+    assert up(torch.tensor([10.0, 100.0])).tolist() == [10, 20, 0, 0, 300, 400]
+
+
+def test_removed_adapters_leave_the_model_as_it_was(plain, model):
+    add_adapters(model, RANK)
+    trained(model)
+    remove_adapters(model)
+    assert parameters_digest(model) == parameters_digest(plain.model)
+
+
+def test_one_set_of_adapters_is_swapped_for_another(plain, model):
+    add_adapters(model, RANK)
+    trained(model)
+    remove_adapters(model)
+    add_adapters(model, RANK + 1, targets=ENCODER)
+    other = trained(model)
+    merge_adapters(model)
+    again = copy.deepcopy(plain.model)
+    load_changes(again, other)
+    assert parameters_digest(model) == parameters_digest(again) != parameters_digest(plain.model)
+
+
+def test_another_input_size_shares_adapters_too(plain, model):
+    add_adapters(model, RANK)
+    trained(model)
+    larger = Sam2Backbone(model, "small").sharing_weights_at(256)
+    own = dict(model.named_parameters())
+    assert all(parameter is own[name] for name, parameter in larger.model.named_parameters())
+    assert {n for n, p in larger.model.named_parameters() if p.requires_grad} == {
+        n for n in own if "lora_" in n
+    }
 
 
 def test_a_seed_decides_fresh_adapters_and_the_random_generator_stays(plain):

@@ -66,6 +66,7 @@ class ModelChoice:
         views: test-time choices; a fitted task has its own.
         adapt: budget for adapting the backbone to the support.
         refine: whether masks are refined by a small network trained on the support.
+        adapters: a fitted task whose trained weights the backbone gets.
     """
 
     method: str = DEFAULT_METHOD
@@ -78,6 +79,7 @@ class ModelChoice:
     views: Views = NO_VIEWS
     adapt: AdaptBudget = field(default_factory=AdaptBudget)
     refine: bool = True
+    adapters: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class SupportChoice:
         axis: slice axis "S", "A" or "R"; None takes the axis of largest spacing.
         shots: use the first cases by name only; None for all.
         sparse: slices without any label are unlabelled rather than background.
+        train: more labelled cases, to train the backbone on; they do not go to memory.
     """
 
     folder: Path
@@ -97,6 +100,7 @@ class SupportChoice:
     axis: str | None = None
     shots: int | None = None
     sparse: bool = False
+    train: Path | None = None
 
     def __post_init__(self) -> None:
         if self.shots is not None and self.shots < 1:

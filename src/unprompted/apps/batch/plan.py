@@ -52,6 +52,8 @@ def _say_support(choice: SupportChoice, job: Job, watch: Watcher) -> Sequence[Ca
     say_views(job.model.views, watch)
     if job.model.adapt:
         watch.say("adapt", f"the backbone to the support, for {job.model.adapt.describe()}")
+    if job.model.adapters is not None:
+        watch.say("adapters", f"those of the task {job.model.adapters}")
     watch.say("backbone", f"{job.model.backbone or DEFAULT_BACKBONE}, {size}, {job.model.device}")
     return queries
 

@@ -22,13 +22,15 @@ class Learnable:
         support: labelled slices and the classes to segment.
         axis: slice axis, None for pictures and videos.
         intensity: how stored values become 0..1.
-        images: the image files of the support, resolved; empty where only a fitted task is known.
+        images: the image files of support and training, resolved; empty where only a fitted task is known.
+        training: more labelled slices, to train the backbone on.
     """
 
     support: SupportSet
     axis: str | None
     intensity: Intensity
     images: frozenset[Path] = field(default=frozenset())
+    training: SupportSet | None = None
 
 
 def read_support(choice: SupportChoice, watch: Watcher) -> Learnable:
@@ -52,8 +54,22 @@ def read_support(choice: SupportChoice, watch: Watcher) -> Learnable:
     axis = choice.axis or common_axis([volume for volume, _ in loaded])
     sliced = [_sliced(volume, labels, axis, choice.sparse) for volume, labels in loaded]
     support = SupportSet.from_cases(sliced, classes)
-    images = frozenset(files.image.resolve() for files in cases)
-    return Learnable(support, axis, Intensity.decide(support), images)
+    more = recognise(choice.train, need_labels=True).cases if choice.train else []
+    images = frozenset(files.image.resolve() for files in [*cases, *more])
+    training = _training(more, axis, choice.sparse, watch) if more else None
+    return Learnable(support, axis, Intensity.decide(support), images, training)
+
+
+def _training(cases: Sequence[CaseFiles], axis: str | None, sparse: bool, watch: Watcher) -> SupportSet:
+    """Labelled slices to train on, cut as the support."""
+    sliced = []
+    for number, files in enumerate(cases):
+        watch.progress("reading training cases", number, len(cases))
+        sliced.append(_sliced(*_labelled_case(files, None), axis, sparse))
+    watch.progress("reading training cases", len(cases), len(cases))
+    training = SupportSet.from_cases(sliced)
+    watch.say("training", f"{len(training.examples)} more labelled slices of {listed(training.cases)}")
+    return training
 
 
 def describe(learnable: Learnable, watch: Watcher) -> None:

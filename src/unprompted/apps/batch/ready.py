@@ -36,7 +36,7 @@ class Ready:
         """Everything that decides the masks, the images aside; no path."""
         from unprompted.segmenter import method_name, settings_of
 
-        support, name = self.learnable.support, self.backbone.name
+        learn, support, name = self.learnable, self.learnable.support, self.backbone.name
         views = self.model.views if self.task is None else self.task.views
         return {
             "unprompted": __version__,
@@ -45,6 +45,7 @@ class Ready:
             "views": list(views.names),
             "adapt": self._adaptation(),
             "refinement": self._refinement().steps if self.task is None else self.task.refined.steps,
+            "training_digest": None if learn.training is None else learn.training.digest,
             "backbone": Path(name).name if Path(name).exists() else name,
             "weights_sha256": self.backbone.digest,
             "input_size": self.backbone.input_size,
@@ -57,21 +58,31 @@ class Ready:
             "intensity": self.learnable.intensity.as_dict(),
         }
 
-    def fitted(self, watch: Watcher) -> "FittedSegmenter":
-        """The task, fitted now where it is not yet."""
+    def fitted(self, watch: Watcher, checkpoint: Path | None = None) -> "FittedSegmenter":
+        """The task, fitted now where it is not yet; a checkpoint keeps unfinished training."""
         if self.task is not None:
             return self.task
         from unprompted.adaptation.settings import Adaptation
         from unprompted.segmenter import Segmenter
 
         budget = Adaptation(self.model.adapt.seconds, self.model.adapt.steps)
-        segmenter = Segmenter(self.method, self.backbone, self.model.views, budget, self._refinement())
+        chosen = self.model
+        segmenter = Segmenter(
+            self.method, self.backbone, chosen.views, budget, self._refinement(), chosen.adapters
+        )
         learn = self.learnable
-        task = segmenter.fit(learn.support, axis=learn.axis, seed=self.model.seed, progress=watch.progress)
-        if task.adapted is not None:
+        task = segmenter.fit(
+            learn.support,
+            axis=learn.axis,
+            seed=self.model.seed,
+            progress=watch.progress,
+            training=learn.training,
+            checkpoint=checkpoint,
+        )
+        if task.adapted is not None and task.adapted.history:
             before, best = task.adapted.history[0][2], max(dice for _, _, dice in task.adapted.history)
             kept = f"{task.adapted.steps} steps" if task.adapted.steps else "no gain, backbone kept as it is"
-            watch.say("adapted", f"{kept}; Dice on the case left out {before:.3f}, at best {best:.3f}")
+            watch.say("adapted", f"{kept}; Dice on what was left out {before:.3f}, at best {best:.3f}")
         for prefix, history in task.refined.history.items():
             kept = (
                 "masks are refined" if prefix in task.refined.refiners else "no gain, masks kept as they are"
@@ -87,6 +98,10 @@ class Ready:
 
     def _adaptation(self) -> Any:
         """What decides the adapted weights: the budget, or the weights a task has already."""
+        if self.task is None and self.model.adapters is not None:
+            from unprompted.task import read_task
+
+            return read_task(self.model.adapters).get("adapted")
         if self.task is None:
             budget = self.model.adapt
             return {"seconds": budget.seconds, "steps": budget.steps} if budget else None
@@ -109,7 +124,8 @@ def fit_folder(
             raise UsageError(f"{output} holds a fitted task; use --overwrite or another folder")
     learnable = read_support(choice, watch)
     describe(learnable, watch)
-    task = load_model(learnable, model, watch).fitted(watch)
+    unfinished = output.parent / f".training-{output.name}.pt"
+    task = load_model(learnable, model, watch).fitted(watch, unfinished)
     with replacing(output) as partial:
         task.save(partial)
 
@@ -133,6 +149,8 @@ def load_model(learnable: Learnable, model: ModelChoice, watch: Watcher) -> Read
     )
     watch.say("method", f"{model.method} on {_named(backbone)}")
     say_views(model.views, watch)
+    if model.adapters is not None:
+        watch.say("adapters", f"those of the task {model.adapters}")
     return Ready(method, backbone, learnable, model)
 
 
@@ -153,7 +171,7 @@ def load_task(folder: Path, model: ModelChoice, watch: Watcher) -> Ready:
         device=model.device,
         dtype=model.dtype,
     )
-    task = FittedSegmenter.load(folder, backbone)
+    task = FittedSegmenter.load(folder, backbone, adapters=model.adapters)
     watch.say(
         "task", f"{method_name(task.method)} on {_named(backbone)}, fitted on {listed(task.support.cases)}"
     )

@@ -59,6 +59,15 @@ Shots = Annotated[
         show_default=False,
     ),
 ]
+Train = Annotated[
+    Path | None,
+    Option(
+        "--train",
+        help="More labelled cases for methods that train the backbone, and for --adapt; none go to memory.",
+        rich_help_panel=_SUPPORT,
+        show_default=False,
+    ),
+]
 Sparse = Annotated[
     bool,
     Option(
@@ -137,6 +146,15 @@ Refine = Annotated[
         "--refine/--no-refine",
         help="Redraw the masks with a small network trained on the labelled cases.",
         rich_help_panel=_MODEL,
+    ),
+]
+Adapters = Annotated[
+    Path | None,
+    Option(
+        "--adapters",
+        help="A task of `unprompted fit` whose trained weights the backbone gets, whatever its method.",
+        rich_help_panel=_MODEL,
+        show_default=False,
     ),
 ]
 Dtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.", rich_help_panel=_MODEL)]

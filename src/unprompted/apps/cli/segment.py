@@ -27,6 +27,7 @@ def segment(
     axis: options.Axis = None,
     shots: options.Shots = None,
     sparse: options.Sparse = False,
+    train: options.Train = None,
     method: options.Method = None,
     set_: options.Set = None,
     settings: options.Settings = None,
@@ -35,6 +36,7 @@ def segment(
     views: options.Views = None,
     adapt: options.Adapt = None,
     refine: options.Refine = True,
+    adapters: options.Adapters = None,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -58,8 +60,10 @@ def segment(
         "--adapt": adapt,
         "--no-refine": not refine,
     }
-    learn_from = _source(support, task, fixed, labels, axis, shots, sparse, seed)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine)
+    learn_from = _source(support, task, fixed, labels, axis, shots, sparse, train, seed)
+    model = _model(
+        method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
+    )
     job = Job(input, output, model, learn_from, overwrite, explain)
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
@@ -79,6 +83,7 @@ def fit(
     axis: options.Axis = None,
     shots: options.Shots = None,
     sparse: options.Sparse = False,
+    train: options.Train = None,
     method: options.Method = None,
     set_: options.Set = None,
     settings: options.Settings = None,
@@ -87,6 +92,7 @@ def fit(
     views: options.Views = None,
     adapt: options.Adapt = None,
     refine: options.Refine = True,
+    adapters: options.Adapters = None,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -100,8 +106,10 @@ def fit(
 
     if support is None:
         raise UsageError("fit needs labelled cases; give their folder with -s")
-    choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine)
+    choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train)
+    model = _model(
+        method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
+    )
     with Screen(quiet, verbose, debug) as screen:
         fit_folder(choice, model, output, overwrite, screen)
         screen.say("done", f"task saved; use it with: unprompted segment -t {output} -i IMAGES -o OUT")
@@ -115,6 +123,7 @@ def _source(
     axis: str | None,
     shots: int | None,
     sparse: bool,
+    train: Path | None,
     seed: int,
 ) -> SupportChoice | Path:
     """The labelled cases or the fitted task: exactly one of them, and nothing a task has fixed already."""
@@ -123,8 +132,9 @@ def _source(
         raise UsageError(f"give labelled cases with -s or a fitted task with -t; {given} given")
     if task is None:
         assert support is not None
-        return SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
-    own = {"--labels": labels, "--axis": axis, "--shots": shots, "--sparse": sparse, "--seed": seed}
+        return SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train)
+    own = {"--labels": labels, "--axis": axis, "--shots": shots, "--sparse": sparse, "--train": train}
+    own["--seed"] = seed
     said = [option for option, value in (*fixed.items(), *own.items()) if value]
     if said:
         raise UsageError(f"a fitted task has its {', '.join(said)} already; leave it out, or fit again")
@@ -143,8 +153,11 @@ def _model(
     views: str | None,
     adapt: str | None,
     refine: bool,
+    adapters: Path | None,
 ) -> ModelChoice:
     name = method or DEFAULT_METHOD
     chosen = settings_of_call(pairs or (), settings, name)
     looks, budget = Views.named(views or ""), AdaptBudget.of(adapt)
-    return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed, looks, budget, refine)
+    return ModelChoice(
+        name, chosen, backbone, input_size, device, dtype, seed, looks, budget, refine, adapters
+    )
