@@ -91,3 +91,7 @@ READERS = Registry(
 
 DEFAULT_METHOD = "ofl-sam2"
 DEFAULT_BACKBONE = "builtin"
+AUTO_METHOD = (
+    "auto"  # the best of these by what the labelled cases tell, see `unprompted.evaluation.estimate`
+)
+AUTO_CANDIDATES = (DEFAULT_METHOD, "fate-sam", "sam2-mask")

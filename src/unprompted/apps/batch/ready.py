@@ -1,20 +1,21 @@
 """A model that is loaded, with the support it learns from: from labelled cases, or from a fitted task."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unprompted import __version__
 from unprompted.apps.batch.choices import ModelChoice, SupportChoice, Watcher
+from unprompted.apps.batch.estimate import best_method
+from unprompted.apps.batch.models import backbone_of, described, say_views, unfitted
 from unprompted.apps.batch.prepare import Learnable, describe, read_support
 from unprompted.datasets.pairing import listed
 from unprompted.errors import UsageError
 from unprompted.io.atomic import replacing
-from unprompted.registry import DEFAULT_BACKBONE
+from unprompted.registry import AUTO_METHOD
 
 if TYPE_CHECKING:
     from unprompted.backbones.base import Backbone
-    from unprompted.engine.views import Views
     from unprompted.methods.base import Method
     from unprompted.segmenter import FittedSegmenter
 
@@ -59,12 +60,7 @@ class Ready:
         """The task, fitted now where it is not yet."""
         if self.task is not None:
             return self.task
-        from unprompted.adaptation.settings import Adaptation
-        from unprompted.segmenter import Segmenter
-
-        budget = Adaptation(self.model.adapt.seconds, self.model.adapt.steps)
-        segmenter = Segmenter(self.method, self.backbone, self.model.views, budget)
-        learn = self.learnable
+        segmenter, learn = unfitted(self.method, self.backbone, self.model), self.learnable
         task = segmenter.fit(learn.support, axis=learn.axis, seed=self.model.seed, progress=watch.progress)
         if task.adapted is not None:
             before, best = task.adapted.history[0][2], max(dice for _, _, dice in task.adapted.history)
@@ -102,23 +98,23 @@ def fit_folder(
 
 
 def load_model(learnable: Learnable, model: ModelChoice, watch: Watcher) -> Ready:
-    """The chosen method and backbone, not fitted yet.
+    """The chosen method and backbone, not fitted yet; the method "auto" is settled here.
 
     Raises:
         UsageError: the method, one of its settings or the device does not exist, or a view cannot be used.
         WeightsUnavailable: the weights are missing or not what they should be.
     """
-    from unprompted.segmenter import load_backbone, make_method
+    from unprompted.segmenter import make_method
 
     model.views.check(learnable.support, learnable.axis)
-    method = make_method(model.method, dict(model.settings))
-    backbone = load_backbone(
-        model.backbone or DEFAULT_BACKBONE,
-        input_size=model.input_size,
-        device=model.device,
-        dtype=model.dtype,
-    )
-    watch.say("method", f"{model.method} on {_named(backbone)}")
+    if model.method == AUTO_METHOD:
+        backbone = backbone_of(model)
+        model = replace(model, method=best_method(learnable, model, backbone, watch))
+        method = make_method(model.method)
+    else:
+        method = make_method(model.method, dict(model.settings))
+        backbone = backbone_of(model)
+    watch.say("method", f"{model.method} on {described(backbone)}")
     say_views(model.views, watch)
     return Ready(method, backbone, learnable, model)
 
@@ -142,18 +138,8 @@ def load_task(folder: Path, model: ModelChoice, watch: Watcher) -> Ready:
     )
     task = FittedSegmenter.load(folder, backbone)
     watch.say(
-        "task", f"{method_name(task.method)} on {_named(backbone)}, fitted on {listed(task.support.cases)}"
+        "task", f"{method_name(task.method)} on {described(backbone)}, fitted on {listed(task.support.cases)}"
     )
     say_views(task.views, watch)
     learnable = Learnable(task.support, task.axis, task.intensity)
     return Ready(task.method, backbone, learnable, model, task)
-
-
-def say_views(views: "Views", watch: Watcher) -> None:
-    """Say which test-time choices are on, if any."""
-    if views.names:
-        watch.say("views", ", ".join(views.names))
-
-
-def _named(backbone: "Backbone") -> str:
-    return f"{backbone.name}, {backbone.input_size} pixels, {backbone.device}"

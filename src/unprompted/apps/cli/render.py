@@ -5,13 +5,16 @@ import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from unprompted.apps.batch.records import Outcome
+
+if TYPE_CHECKING:
+    from unprompted.evaluation.estimate import Estimate, ExpectedDice
 
 _WIDE = 160  # columns where no terminal says how many it has
 
@@ -154,6 +157,24 @@ def case_table(screen: Screen, summary: Mapping[str, Any]) -> None:
     for case in summary["metric_per_case"]:
         rows.append([case["case"], *(_number(case["metrics"][value]["Dice"]) for value in classes)])
     screen.table(("Dice", *classes.values()), rows)
+
+
+def estimate(screen: Screen, found: "Estimate") -> None:
+    """What to expect of each method, class by class, and which one to take."""
+    for one in found.methods:
+        rows = [(e.name, _number(e.dice), _range(e), str(e.cases)) for e in (*one.per_class, one.overall)]
+        screen.table((one.method, "expected Dice", "95 % range", "cases"), rows)
+        screen.say("time", f"{one.method}: {one.fit_s:.0f} s to fit, {one.case_s:.1f} s a case")
+    best, others = found.best, [one for one in found.methods if one.method != found.best.method]
+    for other in others:
+        wins, of = found.wins_of_best(other), len(best.trials)
+        screen.say("better", f"{best.method} than {other.method} in {wins} of {of} cases left out")
+    screen.say("how", found.how)
+    screen.say("done", f"{best.method}: expect a Dice of {best.overall.dice:.2f}; {found.elapsed_s:.0f} s")
+
+
+def _range(expected: "ExpectedDice") -> str:
+    return "-" if expected.low is None else f"{expected.low:.2f} to {expected.high:.2f}"
 
 
 def _numbers(entry: Mapping[str, Any]) -> list[str]:

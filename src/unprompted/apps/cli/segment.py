@@ -15,7 +15,7 @@ from unprompted.apps.cli import options
 from unprompted.apps.cli.render import Screen
 from unprompted.engine.views import Views
 from unprompted.errors import UsageError
-from unprompted.registry import DEFAULT_METHOD
+from unprompted.registry import AUTO_METHOD, DEFAULT_METHOD
 
 
 def segment(
@@ -53,7 +53,7 @@ def segment(
     chosen = {"--method": method, "--set": set_, "--settings": settings}
     fixed = chosen | {"--input-size": input_size, "--views": views, "--adapt": adapt}
     learn_from = _source(support, task, fixed, labels, axis, shots, sparse, seed)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
+    model = model_of_call(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
     job = Job(input, output, model, learn_from, overwrite, explain)
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
@@ -94,7 +94,7 @@ def fit(
     if support is None:
         raise UsageError("fit needs labelled cases; give their folder with -s")
     choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
-    model = _model(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
+    model = model_of_call(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
     with Screen(quiet, verbose, debug) as screen:
         fit_folder(choice, model, output, overwrite, screen)
         screen.say("done", f"task saved; use it with: unprompted segment -t {output} -i IMAGES -o OUT")
@@ -124,7 +124,7 @@ def _source(
     return task
 
 
-def _model(
+def model_of_call(
     method: str | None,
     pairs: list[str] | None,
     settings: Path | None,
@@ -136,7 +136,16 @@ def _model(
     views: str | None,
     adapt: str | None,
 ) -> ModelChoice:
+    """What segments, from the words of a call.
+
+    Raises:
+        UsageError: settings are given though the method is not, or a word means nothing.
+    """
     name = method or DEFAULT_METHOD
+    if name == AUTO_METHOD and (pairs or settings):
+        raise UsageError(
+            "settings belong to one method; name it with --method, or leave --set and --settings out"
+        )
     chosen = settings_of_call(pairs or (), settings, name)
     looks, budget = Views.named(views or ""), AdaptBudget.of(adapt)
     return ModelChoice(name, chosen, backbone, input_size, device, dtype, seed, looks, budget)
