@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +149,7 @@ def stacked(
     first, shape = examples[0], (len(examples), *examples[0].labels.shape)
     spacing = first.spacing or (1.0, 1.0, 1.0)
     grid = Grid.with_spacing(shape, spacing, first.in_mm and first.spacing is not None, axis or "S")
-    labels = np.stack([e.labels for e in examples])
+    labels: NDArray[Any] = np.stack([e.labels for e in examples])
     labels[~np.isin(labels, list(classes))] = 0
     volume = Volume(np.stack([e.image for e in examples]), grid, name=first.case)
     return volume, LabelMap(labels, grid, dict(classes))

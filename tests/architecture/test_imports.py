@@ -11,7 +11,7 @@ from unprompted.registry import METHODS
 NOUNS = {
     "catalogue", "errors", "geometry", "images", "intensity", "palette", "prediction", "registry", "support",
 }  # fmt: skip
-FACADE = {"segmenter", "task"}
+FACADE = {"quality", "segmenter", "task"}
 CONTRACTS = {"backbones.base", "methods.base"}
 
 # Layer, top first: what it may import besides itself and the standard library. A name covers what lies

@@ -151,6 +151,14 @@ Explain = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+RoundTrip = Annotated[
+    bool,
+    Option(
+        "--round-trip/--no-round-trip",
+        help="Predict the Dice of every case by segmenting labelled slices from its result, too.",
+        rich_help_panel=_RUN,
+    ),
+]
 Report = Annotated[
     Path | None,
     Option(

@@ -12,10 +12,12 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from unprompted.apps.batch.records import Outcome
+from unprompted.datasets.pairing import listed
 
 if TYPE_CHECKING:
     from unprompted.evaluation.estimate import Estimate, ExpectedDice
 
+_LOWEST = 3  # cases named at the end of a run
 _WIDE = 160  # columns where no terminal says how many it has
 
 
@@ -97,16 +99,21 @@ class Screen:
         """The one line that sums up a run over a folder."""
         written = [outcome for outcome in outcomes if outcome.status == "written"]
         before = sum(outcome.status == "finished before" for outcome in outcomes)
-        qualities = [outcome.quality for outcome in outcomes if outcome.quality is not None]
+        told = [outcome for outcome in outcomes if outcome.predicted_dice is not None]
         parts = [f"{len(written)} of {len(outcomes)} cases segmented"]
         if before:
             parts.append(f"{before} finished before")
         if written:
             seconds = sum(outcome.elapsed_s for outcome in written) / len(written)
             parts.append(f"{seconds:.1f} s a case, {elapsed_s:.0f} s in all")
-        if qualities:
-            parts.append(f"mean quality {sum(qualities) / len(qualities):.2f}")
         self._stop()
+        if told:
+            dices = sorted((outcome.predicted_dice or 0.0, outcome.case) for outcome in told)
+            parts.append(f"mean predicted Dice {sum(dice for dice, _ in dices) / len(dices):.2f}")
+            self.say("lowest", listed([f"{case} {dice:.2f}" for dice, case in dices[:_LOWEST]]))
+        review = [f"{outcome.case} ({', '.join(outcome.review)})" for outcome in outcomes if outcome.review]
+        if review:
+            self.say("review", f"{len(review)} of {len(outcomes)} cases look wrong: {listed(review)}")
         self.say("done", f"{', '.join(parts)}; results in {folder}")
 
     def _print(self, text: str) -> None:

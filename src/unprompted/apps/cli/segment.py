@@ -39,6 +39,7 @@ def segment(
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     explain: options.Explain = False,
+    round_trip: options.RoundTrip = True,
     dry_run: options.DryRun = False,
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -54,7 +55,7 @@ def segment(
     fixed = chosen | {"--input-size": input_size, "--views": views, "--adapt": adapt}
     learn_from = _source(support, task, fixed, labels, axis, shots, sparse, seed)
     model = model_of_call(method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt)
-    job = Job(input, output, model, learn_from, overwrite, explain)
+    job = Job(input, output, model, learn_from, overwrite, explain, round_trip)
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
             plan(job, screen)
