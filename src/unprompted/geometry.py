@@ -60,17 +60,25 @@ class Grid:
 
     @classmethod
     def with_spacing(
-        cls, shape: tuple[int, int, int], spacing: tuple[float, float, float], in_mm: bool = True
+        cls,
+        shape: tuple[int, int, int],
+        spacing: tuple[float, float, float],
+        in_mm: bool = True,
+        axis: str = "S",
     ) -> "Grid":
-        """A grid for files that give a spacing but no orientation: taken as upright axial slices.
+        """A grid for images that give a spacing but no orientation: taken as upright slices.
 
         Args:
             shape: voxels along ``(d, h, w)``.
             spacing: distance between neighbours along ``(d, h, w)``.
             in_mm: whether the spacing is in millimetres.
+            axis: the anatomical axis that slices are taken to lie across.
         """
-        d, h, w = spacing
-        affine = np.array([[0, 0, -w, 0], [0, -h, 0, 0], [d, 0, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
+        affine = np.eye(4)
+        affine[:3, :3] = 0
+        for column, (letter, step) in enumerate(zip(_CANONICAL_DIRECTIONS[axis], spacing, strict=True)):
+            positive = _anatomical(letter)
+            affine[ANATOMICAL_AXES.index(positive), column] = step if letter == positive else -step
         return cls(shape, affine, in_mm)
 
     @property

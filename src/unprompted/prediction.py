@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from unprompted.images import LabelMap
 
+REVIEW_BELOW = 0.5  # predicted Dice
+
 
 @dataclass(frozen=True, eq=False)
 class Provenance:
@@ -55,6 +57,30 @@ class Chosen:
     position: int
     score: float
     copy: int = 0
+
+
+@dataclass(frozen=True)
+class PredictedDice:
+    """The Dice that one class of one prediction is thought to have, without its truth.
+
+    Attributes:
+        name: of the class.
+        dice: `own`, lowered where `round_trip` is low. Of a class found nowhere it is 0 where every labelled
+            case shows it, else None: it may well be absent.
+        own: from the model's own estimate; None where the class was found nowhere.
+        round_trip: Dice of labelled cases segmented back, as a share in 0..1 of what true labels reach
+            there; None where that was not done or could not tell.
+    """
+
+    name: str
+    dice: float | None
+    own: float | None = None
+    round_trip: float | None = None
+
+    @property
+    def review(self) -> bool:
+        """Whether someone should look."""
+        return self.dice is not None and self.dice < REVIEW_BELOW
 
 
 @dataclass(frozen=True, eq=False)

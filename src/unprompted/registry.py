@@ -92,3 +92,8 @@ READERS = Registry(
 
 DEFAULT_METHOD = "ofl-sam2"
 DEFAULT_BACKBONE = "builtin"
+AUTO_METHOD = (
+    "auto"  # the best of these by what the labelled cases tell, see `unprompted.evaluation.estimate`
+)
+AUTO_CANDIDATES = (DEFAULT_METHOD, "fate-sam", "sam2-mask")
+ROUND_TRIP_METHOD = "fate-sam"  # learns nothing offline, so that a prediction can be its support at once

@@ -153,12 +153,7 @@ class Segmenter:
         """
         method = make_method(self.method) if isinstance(self.method, str) else self.method
         backbone = load_backbone(self.backbone) if isinstance(self.backbone, str) else self.backbone
-        if isinstance(cases, SupportSet):
-            support = cases
-        else:
-            axis = axis or common_axis([volume for volume, _ in cases])
-            sliced = [(v.sliced_along(axis), m if v.axis == "t" else m.sliced_along(axis)) for v, m in cases]
-            support = SupportSet.from_cases(sliced, classes)
+        support, axis = sliced_support(cases, classes, axis)
         self.views.check(support, axis)
         intensity = Intensity.decide(support)
         gallery = Gallery(support, intensity, axis, self.views)
@@ -198,6 +193,22 @@ class Segmenter:
         from unprompted.task import read_adapters
 
         return read_adapters(self.adapters, backbone)
+
+
+def sliced_support(
+    cases: Sequence[tuple[Volume, LabelMap]] | SupportSet, classes: dict[int, str] | None, axis: str | None
+) -> tuple[SupportSet, str | None]:
+    """Labelled cases as slices, with their slice axis; a support set stays as it is.
+
+    Raises:
+        EmptySupport: a class has no labelled example.
+        GeometryMismatch: an image and its labels lie on different grids.
+    """
+    if isinstance(cases, SupportSet):
+        return cases, axis
+    axis = axis or common_axis([volume for volume, _ in cases])
+    sliced = [(v.sliced_along(axis), m if v.axis == "t" else m.sliced_along(axis)) for v, m in cases]
+    return SupportSet.from_cases(sliced, classes), axis
 
 
 def common_axis(volumes: Sequence[Volume]) -> str | None:

@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unprompted.errors import EmptySupport, GeometryMismatch, UsageError
+from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
 
 
@@ -111,6 +113,15 @@ class SupportSet:
         """Names of the cases, sorted."""
         return tuple(sorted({e.case for e in self.examples}))
 
+    def restricted(self, examples: Sequence[Example]) -> "SupportSet":
+        """Some of the examples only, and the classes that those show.
+
+        Raises:
+            EmptySupport: they show no class.
+        """
+        present = {int(v) for e in examples for v in np.unique(e.labels)}
+        return SupportSet(tuple(examples), {v: n for v, n in self.classes.items() if v in present})
+
     @property
     def digest(self) -> str:
         """SHA-256 over classes, images and labels; independent of file names and their order."""
@@ -123,6 +134,25 @@ class SupportSet:
         whole = hashlib.sha256(repr(sorted(self.classes.items())).encode())
         whole.update("".join(sorted(parts)).encode())
         return whole.hexdigest()
+
+
+def stacked(
+    examples: Sequence[Example], axis: str | None, classes: Mapping[int, str]
+) -> tuple[Volume, LabelMap]:
+    """Labelled slices of one case, in order, as a volume of their own with its labels.
+
+    Args:
+        examples: of one case.
+        axis: the slice axis they were cut along, None for pictures and videos.
+        classes: label values that are kept; all others become background.
+    """
+    first, shape = examples[0], (len(examples), *examples[0].labels.shape)
+    spacing = first.spacing or (1.0, 1.0, 1.0)
+    grid = Grid.with_spacing(shape, spacing, first.in_mm and first.spacing is not None, axis or "S")
+    labels: NDArray[Any] = np.stack([e.labels for e in examples])
+    labels[~np.isin(labels, list(classes))] = 0
+    volume = Volume(np.stack([e.image for e in examples]), grid, name=first.case)
+    return volume, LabelMap(labels, grid, dict(classes))
 
 
 def classes_of(cases: Sequence[tuple[Volume, LabelMap]]) -> dict[int, str]:

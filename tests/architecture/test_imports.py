@@ -11,7 +11,7 @@ from unprompted.registry import METHODS
 NOUNS = {
     "catalogue", "errors", "geometry", "images", "intensity", "palette", "prediction", "registry", "support",
 }  # fmt: skip
-FACADE = {"segmenter", "task"}
+FACADE = {"quality", "segmenter", "task"}
 CONTRACTS = {"backbones.base", "backbones.adapted", "methods.base", "training.checkpoint"}
 MODEL = {f"backbones.{name}" for name in ("base", "adapted", "sam2", "lora", "prior")}
 BLOCKS = {"methods.base", "methods.similarity", "methods.support_memory"}  # shared by methods, not methods

@@ -151,3 +151,10 @@ def test_grids_of_different_voxels_cannot_be_reordered_into_each_other():
 def test_a_grid_describes_itself_in_one_line():
     grid = Grid((2, 3, 4), diagonal(1, 2, 3, origin=(-5, 0, 7)))
     assert grid.describe() == "shape (2, 3, 4), spacing 1 x 2 x 3 mm, origin (-5, 0, 7), RAS"
+
+
+@pytest.mark.parametrize("axis", ["S", "A", "R"])
+def test_a_grid_with_spacing_is_canonical_across_the_axis_it_is_taken_to_have(axis):
+    grid = Grid.with_spacing((2, 3, 4), (5.0, 0.5, 0.25), axis=axis)
+    assert canonical_reordering(grid, axis) == Reordering((0, 1, 2), (False, False, False))
+    assert grid.spacing == (5.0, 0.5, 0.25)

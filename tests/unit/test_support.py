@@ -4,7 +4,7 @@ import pytest
 from unprompted.errors import EmptySupport, GeometryMismatch
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
-from unprompted.support import Example, SupportSet
+from unprompted.support import Example, SupportSet, stacked
 
 
 def make_case(name, labels, labelled=None, spacing_mm=None, classes=None):
@@ -69,3 +69,19 @@ def test_an_added_example_takes_the_place_of_the_same_slice():
 def test_examples_remember_whether_they_have_millimetres():
     assert SupportSet.from_cases([make_case("a", [[[1]]], spacing_mm=(1, 1, 1))]).examples[0].in_mm
     assert not SupportSet.from_cases([make_case("a", [[[1]]])]).examples[0].in_mm
+
+
+def test_a_support_of_some_examples_keeps_the_classes_those_show():
+    support = SupportSet.from_cases([make_case("a", [[[1, 2]]]), make_case("b", [[[1, 0]]])])
+    fewer = support.restricted([e for e in support.examples if e.case == "b"])
+    assert (fewer.cases, fewer.classes) == (("b",), {1: "label 1"})
+
+
+def test_labelled_slices_are_stacked_into_a_volume_again():
+    volume, labels = make_case("a", [[[1, 2]], [[0, 2]], [[1, 0]]], np.array([True, False, True]), (5, 1, 1))
+    support = SupportSet.from_cases([(volume, labels)])
+    again, truth = stacked(support.examples, "A", {2: "two"})
+    assert again.name == "a"
+    assert again.voxels.tolist() == [[[10, 20]], [[10, 0]]]
+    assert truth.labels.tolist() == [[[0, 2]], [[0, 0]]]
+    assert (again.grid.spacing, again.grid.directions) == ((5, 1, 1), "AIL")

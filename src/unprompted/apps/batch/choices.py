@@ -118,6 +118,7 @@ class Job:
         learn_from: labelled cases, or the folder of a fitted task.
         overwrite: replace results that are there.
         explain: write which support every slice was given.
+        round_trip: predict Dice by the way back to labelled cases too, which costs time.
     """
 
     queries: Path
@@ -126,6 +127,7 @@ class Job:
     learn_from: SupportChoice | Path
     overwrite: bool = False
     explain: bool = False
+    round_trip: bool = False
 
 
 class Watcher(Protocol):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unprompted.apps.batch.choices import Job, SupportChoice, Watcher
+from unprompted.apps.batch.models import say_views
 from unprompted.apps.batch.prepare import choose_queries, describe, read_support
-from unprompted.apps.batch.ready import say_views
 from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import recognise
 from unprompted.datasets.pairing import listed
@@ -13,7 +13,7 @@ from unprompted.engine.views import Views
 from unprompted.errors import UsageError
 from unprompted.intensity import Intensity
 from unprompted.io.base import result_path
-from unprompted.registry import DEFAULT_BACKBONE
+from unprompted.registry import AUTO_CANDIDATES, AUTO_METHOD, DEFAULT_BACKBONE
 
 
 def plan(job: Job, watch: Watcher) -> None:
@@ -41,13 +41,17 @@ def plan(job: Job, watch: Watcher) -> None:
 def _say_support(choice: SupportChoice, job: Job, watch: Watcher) -> Sequence[CaseFiles]:
     from unprompted.segmenter import make_method, settings_of
 
-    method = make_method(job.model.method, dict(job.model.settings))
+    auto = job.model.method == AUTO_METHOD
+    method = None if auto else make_method(job.model.method, dict(job.model.settings))
     learnable = read_support(choice, watch)
     job.model.views.check(learnable.support, learnable.axis)
     queries = choose_queries(job.queries, learnable, watch)
     describe(learnable, watch)
-    settings = ", ".join(f"{k} {v}" for k, v in settings_of(method).items() if not isinstance(v, dict))
-    watch.say("method", f"{job.model.method} ({settings})")
+    if method is None:
+        watch.say("method", f"the best on cases left out of {', '.join(AUTO_CANDIDATES)}")
+    else:
+        settings = ", ".join(f"{k} {v}" for k, v in settings_of(method).items() if not isinstance(v, dict))
+        watch.say("method", f"{job.model.method} ({settings})")
     size = f"{job.model.input_size} pixels" if job.model.input_size else "its own input size"
     say_views(job.model.views, watch)
     if job.model.adapt:

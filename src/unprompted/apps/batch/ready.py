@@ -1,22 +1,22 @@
 """A model that is loaded, with the support it learns from: from labelled cases, or from a fitted task."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unprompted import __version__
 from unprompted.apps.batch.choices import ModelChoice, SupportChoice, Watcher
+from unprompted.apps.batch.estimate import best_method
+from unprompted.apps.batch.models import backbone_of, described, refinement_of, say_views, unfitted
 from unprompted.apps.batch.prepare import Learnable, describe, read_support
 from unprompted.datasets.pairing import listed
 from unprompted.errors import UsageError
 from unprompted.io.atomic import replacing
-from unprompted.registry import DEFAULT_BACKBONE
+from unprompted.registry import AUTO_METHOD
 
 if TYPE_CHECKING:
     from unprompted.backbones.base import Backbone
-    from unprompted.engine.views import Views
     from unprompted.methods.base import Method
-    from unprompted.refinement.settings import Refinement
     from unprompted.segmenter import FittedSegmenter
 
 # The façade imports torch, which takes seconds: every function here imports it when it is called.
@@ -44,7 +44,7 @@ class Ready:
             "settings": settings_of(self.method),
             "views": list(views.names),
             "adapt": self._adaptation(),
-            "refinement": self._refinement().steps if self.task is None else self.task.refined.steps,
+            "refinement": refinement_of(self.model).steps if self.task is None else self.task.refined.steps,
             "training_digest": None if learn.training is None else learn.training.digest,
             "backbone": Path(name).name if Path(name).exists() else name,
             "weights_sha256": self.backbone.digest,
@@ -62,15 +62,7 @@ class Ready:
         """The task, fitted now where it is not yet; a checkpoint keeps unfinished training."""
         if self.task is not None:
             return self.task
-        from unprompted.adaptation.settings import Adaptation
-        from unprompted.segmenter import Segmenter
-
-        budget = Adaptation(self.model.adapt.seconds, self.model.adapt.steps)
-        chosen = self.model
-        segmenter = Segmenter(
-            self.method, self.backbone, chosen.views, budget, self._refinement(), chosen.adapters
-        )
-        learn = self.learnable
+        segmenter, learn = unfitted(self.method, self.backbone, self.model), self.learnable
         task = segmenter.fit(
             learn.support,
             axis=learn.axis,
@@ -90,11 +82,6 @@ class Ready:
             dice = [dice for _, dice in history]
             watch.say("refined", f"{kept}; Dice on the case left out {dice[0]:.3f}, at best {max(dice):.3f}")
         return task
-
-    def _refinement(self) -> "Refinement":
-        from unprompted.refinement.settings import Refinement
-
-        return Refinement() if self.model.refine else Refinement(steps=0)
 
     def _adaptation(self) -> Any:
         """What decides the adapted weights: the budget, or the weights a task has already."""
@@ -131,23 +118,23 @@ def fit_folder(
 
 
 def load_model(learnable: Learnable, model: ModelChoice, watch: Watcher) -> Ready:
-    """The chosen method and backbone, not fitted yet.
+    """The chosen method and backbone, not fitted yet; the method "auto" is settled here.
 
     Raises:
         UsageError: the method, one of its settings or the device does not exist, or a view cannot be used.
         WeightsUnavailable: the weights are missing or not what they should be.
     """
-    from unprompted.segmenter import load_backbone, make_method
+    from unprompted.segmenter import make_method
 
     model.views.check(learnable.support, learnable.axis)
-    method = make_method(model.method, dict(model.settings))
-    backbone = load_backbone(
-        model.backbone or DEFAULT_BACKBONE,
-        input_size=model.input_size,
-        device=model.device,
-        dtype=model.dtype,
-    )
-    watch.say("method", f"{model.method} on {_named(backbone)}")
+    if model.method == AUTO_METHOD:
+        backbone = backbone_of(model)
+        model = replace(model, method=best_method(learnable, model, backbone, watch))
+        method = make_method(model.method)
+    else:
+        method = make_method(model.method, dict(model.settings))
+        backbone = backbone_of(model)
+    watch.say("method", f"{model.method} on {described(backbone)}")
     say_views(model.views, watch)
     if model.adapters is not None:
         watch.say("adapters", f"those of the task {model.adapters}")
@@ -173,18 +160,8 @@ def load_task(folder: Path, model: ModelChoice, watch: Watcher) -> Ready:
     )
     task = FittedSegmenter.load(folder, backbone, adapters=model.adapters)
     watch.say(
-        "task", f"{method_name(task.method)} on {_named(backbone)}, fitted on {listed(task.support.cases)}"
+        "task", f"{method_name(task.method)} on {described(backbone)}, fitted on {listed(task.support.cases)}"
     )
     say_views(task.views, watch)
     learnable = Learnable(task.support, task.axis, task.intensity)
     return Ready(task.method, backbone, learnable, model, task)
-
-
-def say_views(views: "Views", watch: Watcher) -> None:
-    """Say which test-time choices are on, if any."""
-    if views.names:
-        watch.say("views", ", ".join(views.names))
-
-
-def _named(backbone: "Backbone") -> str:
-    return f"{backbone.name}, {backbone.input_size} pixels, {backbone.device}"

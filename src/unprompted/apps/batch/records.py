@@ -2,7 +2,7 @@
 
 OUT/CASE.nii.gz       labels, in the format of the image
 OUT/labels.json       class names and colours
-OUT/quality.csv       quality and size of every mask, slice by slice
+OUT/quality.csv       predicted Dice of every class and case; quality and size of every mask, slice by slice
 OUT/run.json          what was run, and how each case ended
 OUT/overlays/CASE.png for people to look at
 OUT/explain/CASE.csv  which support every slice was given, and CASE.png; where asked for
@@ -28,10 +28,12 @@ from unprompted.images import LabelMap
 from unprompted.io.atomic import replacing
 from unprompted.io.base import result_path
 from unprompted.io.labels import write_label_names
-from unprompted.prediction import Prediction
+from unprompted.prediction import PredictedDice, Prediction
 
 RUN, QUALITY, CASES, OVERLAYS, EXPLAIN = "run.json", "quality.csv", "cases", "overlays", "explain"
-QUALITY_FIELDS = ("case", "slice", "class", "quality", "pixels")
+QUALITY_FIELDS = (
+    "case", "slice", "class", "quality", "pixels", "predicted_dice", "own_dice", "round_trip", "review",
+)  # fmt: skip
 Status = Literal["written", "finished before", "failed", "not reached"]
 
 
@@ -44,6 +46,8 @@ class Outcome:
         status: "finished before" means by an earlier run of equal configuration.
         output: name of what was written, None for a failed case.
         quality: mean over the classes found, None where none was found.
+        predicted_dice: mean over the classes that can be judged, None where none can.
+        review: classes that someone should look at.
         elapsed_s: seconds it took.
         error: what went wrong.
         exit_code: of a program that fails for this.
@@ -53,6 +57,8 @@ class Outcome:
     status: Status
     output: str | None = None
     quality: float | None = None
+    predicted_dice: float | None = None
+    review: tuple[str, ...] = ()
     elapsed_s: float = 0.0
     error: str | None = None
     exit_code: int = 0
@@ -99,9 +105,7 @@ class Records:
                 continue
             record = _json_of(self._sidecar(case.name))
             if record and self._made(record, case):
-                found[case.name] = Outcome(
-                    case.name, "finished before", target.name, record["quality"], record["elapsed_s"]
-                )
+                found[case.name] = _outcome(case.name, "finished before", record)
             elif not earlier or (record and record.get("configuration_digest") == self.digest):
                 others.append(target.name)  # else an interrupted run of this configuration left it
         if others:
@@ -118,7 +122,12 @@ class Records:
         write_json(self.folder / RUN, self.report([]))
 
     def case_is_written(
-        self, case: CaseFiles, output: str, prediction: Prediction, sliced: LabelMap
+        self,
+        case: CaseFiles,
+        output: str,
+        prediction: Prediction,
+        sliced: LabelMap,
+        judged: Sequence[PredictedDice],
     ) -> Outcome:
         """Record a finished case; `sliced` are its labels cut along the slice axis."""
         slices = _slices(prediction, sliced, self.classes)
@@ -131,12 +140,13 @@ class Records:
             "output": output,
             "quality": quality,
             "class_quality": means,
+            "predicted_dice": {one.name: asdict(one) | {"review": one.review} for one in judged},
             "elapsed_s": prediction.provenance.elapsed_s,
             "provenance": asdict(prediction.provenance) | {"backbone": self.configuration["backbone"]},
             "slices": slices,
         }
         write_json(self._sidecar(case.name), record)
-        return Outcome(case.name, "written", output, quality, prediction.provenance.elapsed_s)
+        return _outcome(case.name, "written", record)
 
     def end(self, outcomes: Sequence[Outcome]) -> None:
         """Write the quality of all finished cases, and how every case ended."""
@@ -193,6 +203,24 @@ def _target(folder: Path, case: CaseFiles) -> Path | None:
         return None
 
 
+def _outcome(case: str, status: Status, record: Mapping[str, Any]) -> Outcome:
+    judged = record.get("predicted_dice", {})  # records of earlier versions have none
+    return Outcome(
+        case,
+        status,
+        record["output"],
+        record["quality"],
+        _predicted_mean(record),
+        tuple(name for name, entry in judged.items() if entry["review"]),
+        record["elapsed_s"],
+    )
+
+
+def _predicted_mean(record: Mapping[str, Any]) -> float | None:
+    known = [e["dice"] for e in record.get("predicted_dice", {}).values() if e["dice"] is not None]
+    return round(float(np.mean(known)), 4) if known else None
+
+
 def _slices(prediction: Prediction, sliced: LabelMap, classes: Mapping[int, str]) -> dict[str, Any]:
     found = {}
     for k, (value, name) in enumerate(sorted(classes.items())):
@@ -211,15 +239,25 @@ def _mean(quality: Sequence[float], pixels: Sequence[int]) -> float | None:
 def _rows(case: str, record: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Rows of `QUALITY_FIELDS`: every slice and class, then the means over the slices that show one."""
     rows: list[tuple[Any, ...]] = []
-    entries = record["slices"].items()
+    entries, blank = record["slices"].items(), ("", "", "", "")
     for name, entry in entries:
         pairs = zip(entry["quality"], entry["pixels"], strict=True)
-        rows += [(case, number, name, quality, pixels) for number, (quality, pixels) in enumerate(pairs, 1)]
+        rows += [(case, n, name, quality, pixels, *blank) for n, (quality, pixels) in enumerate(pairs, 1)]
     rows.sort(key=lambda row: row[1])  # stable: classes stay in order
+    review = False
     for name, entry in entries:
-        rows.append((case, "mean", name, record["class_quality"][name], sum(entry["pixels"])))
-    rows.append((case, "mean", "mean", record["quality"], sum(sum(entry["pixels"]) for _, entry in entries)))
+        judged = record.get("predicted_dice", {}).get(name, {})
+        review |= judged.get("review", False)
+        told = *(judged.get(part) for part in ("dice", "own", "round_trip")), _yes(judged.get("review"))
+        rows.append((case, "mean", name, record["class_quality"][name], sum(entry["pixels"]), *told))
+    pixels = sum(sum(entry["pixels"]) for _, entry in entries)
+    told = _predicted_mean(record), None, None, _yes(review)
+    rows.append((case, "mean", "mean", record["quality"], pixels, *told))
     return rows
+
+
+def _yes(flag: bool | None) -> str:
+    return "yes" if flag else ""
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:

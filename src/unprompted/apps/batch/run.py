@@ -21,7 +21,7 @@ from unprompted.io.base import result_path, write_labels
 from unprompted.io.overlay import overlay_png
 
 if TYPE_CHECKING:
-    from unprompted.segmenter import FittedSegmenter
+    from unprompted.quality import QualityCheck
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,10 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
     records.begin()
     try:
         if task is not None:
-            _segment_all(task, todo, records, outcomes, errors, watch)
+            from unprompted.quality import QualityCheck
+
+            check = QualityCheck.of(task, job.round_trip)
+            _segment_all(check, todo, records, outcomes, errors, watch)
     finally:
         in_order = [outcomes.get(case.name, Outcome(case.name, "not reached")) for case in queries]
         records.end(in_order)
@@ -107,7 +110,7 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
 
 
 def _segment_all(
-    task: "FittedSegmenter",
+    check: "QualityCheck",
     todo: Sequence[CaseFiles],
     records: Records,
     outcomes: dict[str, Outcome],
@@ -116,7 +119,7 @@ def _segment_all(
 ) -> None:
     for number, case in enumerate(todo):
         try:
-            outcome = _segment_one(task, case, records, watch, number, len(todo))
+            outcome = _segment_one(check, case, records, watch, number, len(todo))
             outcomes[case.name] = outcome
             _LOG.info("%s: %.1f s, quality %s", case.name, outcome.elapsed_s, outcome.quality)
         except Exception as error:  # whatever it is, the other cases go on
@@ -131,8 +134,9 @@ def _segment_all(
 
 
 def _segment_one(
-    task: "FittedSegmenter", case: CaseFiles, records: Records, watch: Watcher, number: int, of: int
+    check: "QualityCheck", case: CaseFiles, records: Records, watch: Watcher, number: int, of: int
 ) -> Outcome:
+    task = check.task
     volume, _ = load_case(case)
     frames = volume.sliced_along(task.axis).grid.shape[0]
     done = 0
@@ -153,4 +157,5 @@ def _segment_one(
         write_explanation(folder, shown, sliced, prediction, task.support, task.intensity)
     elif records.explain and number == 0:
         watch.say("explain", "nothing to explain: with this method no slice chooses its support")
-    return records.case_is_written(case, target.name, prediction, sliced)
+    judged = check.judge(volume, prediction)
+    return records.case_is_written(case, target.name, prediction, sliced, judged)

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from unprompted.engine.views import NO_VIEWS
-from unprompted.registry import DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
+from unprompted.registry import AUTO_CANDIDATES, AUTO_METHOD, DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
 
 EXIT_CODES = (
     "Exit codes: 0 all good, 1 failure, 2 wrong call, 3 input data refused, 4 some cases failed and the "
@@ -80,7 +80,8 @@ Method = Annotated[
     str | None,
     Option(
         "--method",
-        help=f"One of {', '.join(METHODS)}. Default: {DEFAULT_METHOD}.",
+        help=f"One of {', '.join(METHODS)}, or {AUTO_METHOD}: the best of {', '.join(AUTO_CANDIDATES)} on "
+        f"labelled cases left out. Default: {DEFAULT_METHOD}.",
         rich_help_panel=_MODEL,
         show_default=False,
     ),
@@ -173,6 +174,14 @@ Explain = Annotated[
     Option(
         "--explain/--no-explain",
         help="Write which support every slice was given: explain/CASE.csv and a picture.",
+        rich_help_panel=_RUN,
+    ),
+]
+RoundTrip = Annotated[
+    bool,
+    Option(
+        "--round-trip/--no-round-trip",
+        help="Predict the Dice of every case by segmenting labelled slices from its result, too.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -5,14 +5,19 @@ import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from unprompted.apps.batch.records import Outcome
+from unprompted.datasets.pairing import listed
 
+if TYPE_CHECKING:
+    from unprompted.evaluation.estimate import Estimate, ExpectedDice
+
+_LOWEST = 3  # cases named at the end of a run
 _WIDE = 160  # columns where no terminal says how many it has
 
 
@@ -94,16 +99,21 @@ class Screen:
         """The one line that sums up a run over a folder."""
         written = [outcome for outcome in outcomes if outcome.status == "written"]
         before = sum(outcome.status == "finished before" for outcome in outcomes)
-        qualities = [outcome.quality for outcome in outcomes if outcome.quality is not None]
+        told = [outcome for outcome in outcomes if outcome.predicted_dice is not None]
         parts = [f"{len(written)} of {len(outcomes)} cases segmented"]
         if before:
             parts.append(f"{before} finished before")
         if written:
             seconds = sum(outcome.elapsed_s for outcome in written) / len(written)
             parts.append(f"{seconds:.1f} s a case, {elapsed_s:.0f} s in all")
-        if qualities:
-            parts.append(f"mean quality {sum(qualities) / len(qualities):.2f}")
         self._stop()
+        if told:
+            dices = sorted((outcome.predicted_dice or 0.0, outcome.case) for outcome in told)
+            parts.append(f"mean predicted Dice {sum(dice for dice, _ in dices) / len(dices):.2f}")
+            self.say("lowest", listed([f"{case} {dice:.2f}" for dice, case in dices[:_LOWEST]]))
+        review = [f"{outcome.case} ({', '.join(outcome.review)})" for outcome in outcomes if outcome.review]
+        if review:
+            self.say("review", f"{len(review)} of {len(outcomes)} cases look wrong: {listed(review)}")
         self.say("done", f"{', '.join(parts)}; results in {folder}")
 
     def _print(self, text: str) -> None:
@@ -154,6 +164,24 @@ def case_table(screen: Screen, summary: Mapping[str, Any]) -> None:
     for case in summary["metric_per_case"]:
         rows.append([case["case"], *(_number(case["metrics"][value]["Dice"]) for value in classes)])
     screen.table(("Dice", *classes.values()), rows)
+
+
+def estimate(screen: Screen, found: "Estimate") -> None:
+    """What to expect of each method, class by class, and which one to take."""
+    for one in found.methods:
+        rows = [(e.name, _number(e.dice), _range(e), str(e.cases)) for e in (*one.per_class, one.overall)]
+        screen.table((one.method, "expected Dice", "95 % range", "cases"), rows)
+        screen.say("time", f"{one.method}: {one.fit_s:.0f} s to fit, {one.case_s:.1f} s a case")
+    best, others = found.best, [one for one in found.methods if one.method != found.best.method]
+    for other in others:
+        wins, of = found.wins_of_best(other), len(best.trials)
+        screen.say("better", f"{best.method} than {other.method} in {wins} of {of} cases left out")
+    screen.say("how", found.how)
+    screen.say("done", f"{best.method}: expect a Dice of {best.overall.dice:.2f}; {found.elapsed_s:.0f} s")
+
+
+def _range(expected: "ExpectedDice") -> str:
+    return "-" if expected.low is None else f"{expected.low:.2f} to {expected.high:.2f}"
 
 
 def _numbers(entry: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from unprompted.apps.cli import options
 from unprompted.apps.cli.render import Screen
 from unprompted.engine.views import Views
 from unprompted.errors import UsageError
-from unprompted.registry import DEFAULT_METHOD
+from unprompted.registry import AUTO_METHOD, DEFAULT_METHOD
 
 
 def segment(
@@ -42,6 +42,7 @@ def segment(
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     explain: options.Explain = False,
+    round_trip: options.RoundTrip = False,
     dry_run: options.DryRun = False,
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -61,10 +62,10 @@ def segment(
         "--no-refine": not refine,
     }
     learn_from = _source(support, task, fixed, labels, axis, shots, sparse, train, seed)
-    model = _model(
+    model = model_of_call(
         method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
     )
-    job = Job(input, output, model, learn_from, overwrite, explain)
+    job = Job(input, output, model, learn_from, overwrite, explain, round_trip)
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
             plan(job, screen)
@@ -107,7 +108,7 @@ def fit(
     if support is None:
         raise UsageError("fit needs labelled cases; give their folder with -s")
     choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train)
-    model = _model(
+    model = model_of_call(
         method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
     )
     with Screen(quiet, verbose, debug) as screen:
@@ -141,7 +142,7 @@ def _source(
     return task
 
 
-def _model(
+def model_of_call(
     method: str | None,
     pairs: list[str] | None,
     settings: Path | None,
@@ -155,7 +156,16 @@ def _model(
     refine: bool,
     adapters: Path | None,
 ) -> ModelChoice:
+    """What segments, from the words of a call.
+
+    Raises:
+        UsageError: settings are given though the method is not, or a word means nothing.
+    """
     name = method or DEFAULT_METHOD
+    if name == AUTO_METHOD and (pairs or settings):
+        raise UsageError(
+            "settings belong to one method; name it with --method, or leave --set and --settings out"
+        )
     chosen = settings_of_call(pairs or (), settings, name)
     looks, budget = Views.named(views or ""), AdaptBudget.of(adapt)
     return ModelChoice(
