@@ -33,7 +33,7 @@ OURS = {
 }
 LIBRARIES = {
     "apps": {"numpy", "typer", "rich"},
-    "evaluation": {"numpy", "scipy"},
+    "evaluation": {"numpy", "surface_distance"},
     "facade": {"numpy", "torch", "safetensors", "pydantic"},
     "adaptation": {"torch"},
     "engine": {"numpy", "torch"},

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -134,35 +134,6 @@ def traceback_of_current_error() -> None:
     import traceback
 
     traceback.print_exc(file=sys.stderr)
-
-
-def dice_table(screen: Screen, summary: Mapping[str, Any]) -> None:
-    """Dice and IoU per class, as `unprompted.evaluation.summary` gives them."""
-    rows = []
-    for value, entry in summary["mean"].items():
-        name = summary["classes"].get(value, value)
-        rows.append([name, *_numbers(entry)])
-    rows.append(["mean of classes", *_numbers({**summary["foreground_mean"], "n": summary["n_cases"]})])
-    columns = ("class", "Dice", "SD", "IoU", "cases", "missed", "spurious", "both empty")
-    screen.table(columns, rows)
-
-
-def case_table(screen: Screen, summary: Mapping[str, Any]) -> None:
-    """Dice of every case and class; a class in neither prediction nor reference is a dash."""
-    classes = summary["classes"]
-    rows = []
-    for case in summary["metric_per_case"]:
-        rows.append([case["case"], *(_number(case["metrics"][value]["Dice"]) for value in classes)])
-    screen.table(("Dice", *classes.values()), rows)
-
-
-def _numbers(entry: Mapping[str, Any]) -> list[str]:
-    counts = (entry["n"], entry["n_missed"], entry["n_spurious"], entry["n_both_empty"])
-    return [_number(entry[name]) for name in ("Dice", "Dice_sd", "IoU")] + [str(count) for count in counts]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _console(stream: Any) -> Console:
