@@ -75,6 +75,7 @@ DATASETS = Registry(
     "dataset",
     {
         "synthetic": "unprompted.datasets.synthetic:Synthetic",
+        "any-folder": "unprompted.datasets.any_folder:AnyFolder",
     },
 )
 READERS = Registry(

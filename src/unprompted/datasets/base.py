@@ -25,6 +25,14 @@ class Dataset(Protocol):
         """One case with its labels, on equal grids."""
         ...
 
+    def patient(self, case: str) -> str:
+        """Whom a case shows: cases of one patient never lie on both sides of a split."""
+        ...
+
+    def held_out(self) -> Sequence[str]:
+        """Cases that an official split keeps for testing; empty where there is none."""
+        ...
+
 
 @dataclass(frozen=True)
 class CaseFiles:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,9 @@ def evaluate_folders(
         reference = _reference_labels(case)
         seen |= {int(value) for value in np.unique(reference.labels)}
         tolerance = tolerance_mm if in_mm is not False and (in_mm or has_mm(reference)) else None
-        names_of_files = path.name, (case.labels or case.image).name
-        results.append(measured(case.name, read_labels(path), reference, classes, tolerance, *names_of_files))
+        result = measured(case.name, read_labels(path), reference, classes, tolerance)
+        files = path.name, (case.labels or case.image).name
+        results.append(replace(result, prediction=files[0], reference=files[1]))
     progress("evaluating", len(pairs), len(pairs))
     without = [result.case for result in results if classes and not result.physical]
     if without and in_mm is not False:
@@ -93,8 +94,7 @@ def measured(
     prediction: LabelMap,
     reference: LabelMap,
     classes: Mapping[int, str],
-    tolerance_mm: float | None,
-    *files: str,
+    tolerance_mm: float | None = None,
 ) -> CaseResult:
     """One case against its reference.
 
@@ -104,7 +104,6 @@ def measured(
         reference: the truth.
         classes: label values to measure.
         tolerance_mm: of NSD; None measures nothing in mm.
-        files: names of the two label maps.
 
     Raises:
         GeometryMismatch: prediction and reference lie on different grids.
@@ -113,10 +112,9 @@ def measured(
     try:
         common = overlaps(prediction, reference, classes)
         if tolerance_mm is None:
-            return CaseResult(case, common, *files)
-        return CaseResult(
-            case, common, *files, physical=physical_errors(prediction, reference, classes, tolerance_mm)
-        )
+            return CaseResult(case, common)
+        errors = physical_errors(prediction, reference, classes, tolerance_mm)
+        return CaseResult(case, common, physical=errors)
     except DataRefused as error:
         raise type(error)(f"{case}: {error}") from error
 
