@@ -2,7 +2,8 @@
 
 A registry maps a name (the word used on the command line, in JSON and as file stem) to
 ``"module:attribute"``. Installed packages add their own through the entry-point groups
-``unprompted.methods``, ``unprompted.backbones``, ``unprompted.datasets`` and ``unprompted.readers``.
+``unprompted.methods``, ``unprompted.backbones``, ``unprompted.datasets``, ``unprompted.peers`` and
+``unprompted.readers``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -76,6 +77,16 @@ DATASETS = Registry(
     {
         "synthetic": "unprompted.datasets.synthetic:Synthetic",
         "any-folder": "unprompted.datasets.any_folder:AnyFolder",
+    },
+)
+PEERS = Registry(
+    "peer",
+    {
+        "registration": "unprompted.peers.registration:Registration",
+        "unet-2d": "unprompted.peers.unet_2d:UNet2D",
+        "unet-3d": "unprompted.peers.unet_3d:UNet3D",
+        "swin-unetr": "unprompted.peers.swin_unetr:SwinUnetr",
+        "nnunet": "unprompted.peers.nnunet:NnUNet",
     },
 )
 READERS = Registry(

@@ -21,6 +21,7 @@ OURS = {
     | FACADE
     | NOUNS,
     "evaluation": {"datasets", "io"} | FACADE | NOUNS,
+    "peers": {"engine", "training", "io"} | FACADE | CONTRACTS | NOUNS,
     "facade": {"adaptation", "engine"} | CONTRACTS | NOUNS,
     "adaptation": {"methods", "training", "backbones"} | NOUNS,
     "engine": CONTRACTS | NOUNS,
@@ -33,7 +34,8 @@ OURS = {
 }
 LIBRARIES = {
     "apps": {"numpy", "typer", "rich"},
-    "evaluation": {"numpy", "surface_distance"},
+    "evaluation": {"numpy", "surface_distance", "pydantic", "matplotlib"},
+    "peers": {"numpy", "scipy", "torch", "monai", "SimpleITK", "nibabel"},
     "facade": {"numpy", "torch", "safetensors", "pydantic"},
     "adaptation": {"torch"},
     "engine": {"numpy", "torch"},
