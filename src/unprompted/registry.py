@@ -77,6 +77,18 @@ DATASETS = Registry(
     {
         "synthetic": "unprompted.datasets.synthetic:Synthetic",
         "any-folder": "unprompted.datasets.any_folder:AnyFolder",
+        "synapse": "unprompted.datasets.synapse:synapse",
+        "synapse-transunet": "unprompted.datasets.synapse_transunet:synapse_transunet",
+        "promise12": "unprompted.datasets.promise12:promise12",
+        "autolaparo": "unprompted.datasets.autolaparo:autolaparo",
+        "acdc": "unprompted.datasets.acdc:acdc",
+        "amos22": "unprompted.datasets.amos22:amos22",
+        "msd": "unprompted.datasets.msd:msd",
+        "camus": "unprompted.datasets.camus:camus",
+        "busi": "unprompted.datasets.busi:busi",
+        "isic2018": "unprompted.datasets.isic2018:isic2018",
+        "ph2": "unprompted.datasets.ph2:ph2",
+        "montgomery": "unprompted.datasets.montgomery:montgomery",
     },
 )
 PEERS = Registry(

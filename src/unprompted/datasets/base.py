@@ -9,13 +9,12 @@ from unprompted.images import LabelMap, Volume
 
 
 class Dataset(Protocol):
-    """Labelled cases under one set of classes.
+    """Labelled cases under one set of classes."""
 
-    Attributes:
-        classes: label value to class name, background left out.
-    """
-
-    classes: dict[int, str]
+    @property
+    def classes(self) -> dict[int, str]:
+        """Label value to class name, background left out; empty where nobody names them."""
+        ...
 
     def cases(self) -> Sequence[str]:
         """Names of all cases, sorted."""
