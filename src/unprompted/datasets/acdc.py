@@ -24,8 +24,8 @@ def acdc(root: Path, partial: bool = False) -> Collection:
         classes={1: "right ventricle", 2: "myocardium", 3: "left ventricle"},
         licence="CC BY-NC-SA 4.0",
         obtain="www.creatis.insa-lyon.fr/Challenge/acdc",
-        layout="training/patient001/patient001_frame01.nii.gz with patient001_frame01_gt.nii.gz (100 patients) "
-        "and testing/patient101/… (50 patients), two frames each",
+        layout="training/patient001/patient001_frame01.nii.gz with patient001_frame01_gt.nii.gz "
+        "(100 patients) and testing/patient101/… (50 patients), two frames each",
         files={name: CaseFiles(name, f.with_name(f"{name}.nii.gz"), f) for name, f in files.items()},
         expected=_CASES,
         partial=partial,

@@ -30,7 +30,7 @@ def busi(root: Path, partial: bool = False) -> Collection:
         classes={1: "lesion"},
         licence="see its page; a mirror states CC BY 4.0",
         obtain="scholar.cu.edu.eg/?q=afahmy/pages/dataset, Dataset_BUSI_with_GT.zip",
-        layout='"benign/benign (1).png" with "benign/benign (1)_mask.png" (437) and malignant/ likewise (210)',
+        layout='"benign/benign (1).png" with "benign/benign (1)_mask.png" (437), malignant/ likewise (210)',
         files={name: CaseFiles(name, f, f.with_name(f.stem + _MASK)) for name, f in images.items()},
         expected=_CASES,
         partial=partial,

@@ -59,8 +59,8 @@ class Collection:
             raise DataRefused(f"{self.root}: no labels beside {listed(sorted(unlabelled))}. {how}")
         if len(self.files) != self.expected and not self.partial:
             raise DataRefused(
-                f"{self.root}: {len(self.files)} of {self.expected} cases are here; numbers on a part are not "
-                f"those of {self.name}. Unpack the rest, or set partial = true. {how}"
+                f"{self.root}: {len(self.files)} of {self.expected} cases are here; numbers on a part are "
+                f"not those of {self.name}. Unpack the rest, or set partial = true. {how}"
             )
 
     def cases(self) -> Sequence[str]:

@@ -25,9 +25,7 @@ def isic2018(root: Path, partial: bool = False) -> Collection:
         licence="CC BY-NC 4.0 (HAM10000 part) and CC0; see its page",
         obtain="challenge.isic-archive.com/data, 2018, task 1, training input and ground truth",
         layout=f"{_IMAGES}/ISIC_0000000.jpg and {_MASKS}/ISIC_0000000_segmentation.png",
-        files={
-            f.stem: CaseFiles(f.stem, f, root / _MASKS / f"{f.stem}_segmentation.png") for f in images
-        },
+        files={f.stem: CaseFiles(f.stem, f, root / _MASKS / f"{f.stem}_segmentation.png") for f in images},
         expected=_CASES,
         partial=partial,
         read=_read,

@@ -198,7 +198,10 @@ def test_fewer_queries_and_cut_slices_are_stated(page):
 def test_the_worst_cases_become_pictures_and_plots_are_drawn(page, tmp_path):
     page(recipe({"peer": "shifted", "settings": {"pixels": 3}}, shots=(1, 2)))
     assert len(list((tmp_path / "worst").glob("*.png"))) == 4  # two cells, the two worst of each
-    assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == ["report-seconds.png", "report-shots.png"]
+    assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == [
+        "report-seconds.png",
+        "report-shots.png",
+    ]
     assert 'src="worst/' in (tmp_path / "report.html").read_text()
 
 

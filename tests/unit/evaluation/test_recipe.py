@@ -6,6 +6,7 @@ from unprompted.errors import UsageError
 from unprompted.evaluation.recipe import cells_of, read_recipe
 from unprompted.registry import PEERS
 
+RECIPES = Path(__file__).parents[3] / "benchmarks"
 TEXT = """
 title = "Two sets"
 shots = [1, 3]
@@ -73,12 +74,12 @@ def test_the_matrix_is_dataset_by_shots_by_seed_by_method(written):
     ],
 )
 def test_what_a_recipe_cannot_say_is_refused_with_its_place(written, change, said):
-    with pytest.raises(UsageError, match="recipe.toml") as refused:
+    with pytest.raises(UsageError, match=r"recipe\.toml") as refused:
         read_recipe(written(TEXT.replace(*change)))
     assert said in str(refused.value)
 
 
-@pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[3] / "benchmarks").rglob("*.toml")), ids=str)
+@pytest.mark.parametrize("recipe", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_recipe_of_ours_can_be_read(recipe):
     assert list(cells_of(read_recipe(recipe), Path("/data")))
 
