@@ -10,7 +10,7 @@ from unprompted.datasets.base import Dataset
 from unprompted.errors import DataRefused, UsageError
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
-from unprompted.support import classes_of
+from unprompted.support import chosen_classes, classes_of
 
 Slices = Literal["all", "labelled-range"]
 _DRAWS = 50  # tries to find a support that shows every class
@@ -44,6 +44,7 @@ class Draw:
         folds: split the patients by name into so many parts and ask those of part ``seed``; 0 asks all
             patients but those of the support.
         official: take the split of the dataset's authors: support from one side, queries from the other.
+        labels: only these classes, by name or value; empty for all.
     """
 
     shots: int = 1
@@ -51,6 +52,7 @@ class Draw:
     queries: int | None = None
     folds: int = 0
     official: bool = False
+    labels: tuple[str, ...] = ()
 
 
 def draw_episode(dataset: Dataset, draw: Draw) -> Episode:
@@ -74,10 +76,10 @@ def draw_episode(dataset: Dataset, draw: Draw) -> Episode:
             )
         loaded = [dataset.load(case) for case in support]
         present = {int(value) for _, labels in loaded for value in np.unique(labels.labels)} - {0}
-        wanted = dataset.classes or classes_of(loaded)
+        wanted = chosen_classes(dataset.classes or classes_of(loaded), draw.labels)
         if set(wanted) <= present:
             return Episode(support, _spread(open_cases, draw.queries), len(open_cases), dict(wanted))
-    missing = ", ".join(name for value, name in dataset.classes.items() if value not in present)
+    missing = ", ".join(name for value, name in wanted.items() if value not in present)
     raise DataRefused(f"no support of {draw.shots} cases shows every class; the last one lacks {missing}")
 
 

@@ -32,6 +32,8 @@ class DatasetEntry(_Table):
         shots: in place of the recipe's.
         seeds: in place of the recipe's.
         queries: in place of the recipe's.
+        labels: only these classes, by name or value; empty for all.
+        official: the split of the dataset's authors: support from one side, queries from the other.
         mm: False where the voxel size of the files is not the true one.
     """
 
@@ -42,6 +44,8 @@ class DatasetEntry(_Table):
     shots: tuple[int, ...] | None = None
     seeds: tuple[int, ...] | None = None
     queries: int | None = Field(None, ge=1)
+    labels: tuple[str, ...] = ()
+    official: bool = False
     mm: bool = True
 
 
@@ -116,7 +120,6 @@ class Recipe(_Table):
         seeds: choices of the support; 0 takes the first cases by name.
         queries: ask this many cases at most, spread evenly over their names.
         folds: seeds are folds of so many; 0 for none.
-        official: the split of the dataset's authors.
         slices: "all", or "labelled-range" to compare with papers that cut queries so.
         dice: the number shown: "volume" (3D, per case), "pooled" (all cases as one) or "slice".
         tolerance_mm: of NSD.
@@ -132,7 +135,6 @@ class Recipe(_Table):
     seeds: tuple[int, ...] = (0,)
     queries: int | None = Field(None, ge=1)
     folds: int = Field(0, ge=0)
-    official: bool = False
     slices: Slices = "all"
     dice: Literal["volume", "pooled", "slice"] = "volume"
     tolerance_mm: float = Field(1.0, ge=0)
@@ -211,6 +213,7 @@ def cells_of(recipe: Recipe, base: Path) -> Iterator[Cell]:
         for count, seed, method in product(shots, seeds, recipe.methods):
             if method.datasets is not None and dataset.name not in method.datasets:
                 continue
-            draw = Draw(count, seed, dataset.queries or recipe.queries, recipe.folds, recipe.official)
+            queries = dataset.queries or recipe.queries
+            draw = Draw(count, seed, queries, recipe.folds, dataset.official, dataset.labels)
             for backbone in recipe.backbones if method.method else (NO_BACKBONE,):
                 yield Cell(dataset, method, backbone, draw, recipe.slices, recipe.tolerance_mm, root)

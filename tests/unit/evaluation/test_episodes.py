@@ -65,6 +65,10 @@ def test_a_class_that_no_case_shows_is_refused_by_name():
         draw_episode(dataset, Draw(shots=2))
 
 
+def test_one_class_can_be_asked_alone():
+    assert draw_episode(Patients(), Draw(labels=("spleen",))).classes == {2: "spleen"}
+
+
 def test_classes_nobody_names_are_those_of_the_support():
     assert draw_episode(Patients(classes={}), Draw()).classes == {1: "label 1", 2: "label 2"}
 
