@@ -201,8 +201,7 @@ def _fitted(
     progress: Progress,
 ) -> Fitted:
     if cell.method.peer is not None:
-        peer = PEERS.load(cell.method.peer)(**cell.method.settings)
-        trained = peer.fit(support, classes, cell.draw.seed, progress)
+        trained = _peer(cell).fit(support, classes, cell.draw.seed, progress)
         return Fitted(trained.segment, {"weights_sha256": None, "training": trained.about})
     from unprompted import Adaptation, Segmenter, Views
     from unprompted.segmenter import make_method
@@ -220,6 +219,16 @@ def _fitted(
     return Fitted(lambda volume: fitted.segment(volume).labels, about)
 
 
+def _peer(cell: Cell) -> Any:
+    name = cell.method.peer or ""
+    try:
+        return PEERS.load(name)(**cell.method.settings)
+    except ImportError as error:
+        raise UsageError(f'peer {name}: {error}; pip install "unprompted[bench]"') from error
+    except TypeError as error:
+        raise UsageError(f"peer {name}: {error}") from error
+
+
 @lru_cache(maxsize=2)
 def _backbone(source: str) -> Any:
     from unprompted import load_backbone
@@ -231,7 +240,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
     """Everything that decides what a method does, with every default spelled out."""
     entry = cell.method
     if entry.peer is not None:
-        return {"peer": entry.peer, "settings": asdict(PEERS.load(entry.peer)(**entry.settings))}
+        return {"peer": entry.peer, "settings": asdict(_peer(cell))}
     from unprompted.segmenter import make_method, settings_of
 
     return {

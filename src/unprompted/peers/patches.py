@@ -16,6 +16,7 @@ from monai.transforms import (
     RandGaussianNoised,
     SpatialPadd,
 )
+from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from unprompted.errors import UsageError
@@ -162,7 +163,7 @@ def _drawer(
         for _ in range(batch):
             found: Any = change(dict(items[source.integers(len(items))]))
             drawn.append(found[0] if isinstance(found, list) else found)
-        pairs = [torch.stack([torch.as_tensor(one[key]) for one in drawn]) for key in keys]
+        pairs = [torch.stack([convert_to_tensor(one[key]) for one in drawn]) for key in keys]
         return pairs[0], pairs[1]
 
     return draw

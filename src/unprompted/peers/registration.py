@@ -1,5 +1,6 @@
 """The labels of the support case that fits a query best after registration: an atlas, in one word."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,25 +11,21 @@ from unprompted.errors import UsageError
 from unprompted.images import LabelMap, Volume
 from unprompted.peers.base import Cases, Progress, TrainedPeer, label_map, only_classes
 
-_BINS = 32  # of the joint histogram
+_FEW = 20_000  # samples below which the metric looks at every voxel
 _SMALLEST = 4  # voxels an axis needs for a registration to have a gradient
 
 
 @dataclass(frozen=True)
 class Registration:
-    """SimpleITK: affine by mutual information, then B-splines if asked; labels by nearest neighbour.
+    """SimpleITK: a shift, then affine, by correlation; labels by nearest neighbour.
 
     Attributes:
-        deformable: refine the best affine fit with B-splines.
-        sampled: share of voxels that the metric looks at.
-        iterations: most, at each of three resolutions.
-        mesh: B-spline patches along every axis.
+        sampled: share of voxels that the metric looks at in a large image.
+        iterations: most, at each of up to three resolutions.
     """
 
-    deformable: bool = False
     sampled: float = 0.2
     iterations: int = 100
-    mesh: int = 4
 
     def fit(self, cases: Cases, classes: dict[int, str], seed: int, progress: Progress) -> TrainedPeer:
         """Keep the support; there is nothing to train.
@@ -42,9 +39,7 @@ class Registration:
             fixed = _grey(volume)
             tried = [(*self._affine(fixed, moving, seed), n) for n, (moving, _) in enumerate(atlases)]
             _, transform, best = min(tried, key=lambda found: (found[0], found[2]))
-            moving, labels = atlases[best]
-            if self.deformable:
-                transform = self._deformed(fixed, moving, transform, seed)
+            labels = atlases[best][1]
             warped = SimpleITK.Resample(labels, fixed, transform, SimpleITK.sitkNearestNeighbor, 0)
             numbers = SimpleITK.GetArrayFromImage(warped).reshape(volume.grid.shape)
             return label_map(numbers, volume, classes)
@@ -52,34 +47,48 @@ class Registration:
         return TrainedPeer(segment, {"atlases": len(atlases)})
 
     def _affine(self, fixed: SimpleITK.Image, moving: SimpleITK.Image, seed: int) -> tuple[float, Any]:
-        """The metric (smaller is better) and the transform from the fixed to the moving image."""
-        start = SimpleITK.CenteredTransformInitializer(
+        """The metric (smaller is better) and the transform: shifted first, then affine."""
+        size = fixed.GetDimension()
+        middle = SimpleITK.CenteredTransformInitializer(
             fixed,
             moving,
-            SimpleITK.AffineTransform(fixed.GetDimension()),
+            SimpleITK.AffineTransform(size),
             SimpleITK.CenteredTransformInitializerFilter.GEOMETRY,
         )
-        method = self._method(seed)
-        method.SetInitialTransform(start, inPlace=False)
-        found = method.Execute(fixed, moving)
-        return float(method.GetMetricValue()), found
+        affine = SimpleITK.AffineTransform(SimpleITK.Transform(middle).Downcast())
+        try:
+            shift = self._found(fixed, moving, SimpleITK.TranslationTransform(size), middle, seed)[1]
+            affine.SetTranslation(np.add(affine.GetTranslation(), shift.GetParameters()).tolist())
+            return self._found(fixed, moving, affine, None, seed)
+        except RuntimeError:  # the transform ran away from the image: the worst fit there is
+            return math.inf, affine
 
-    def _deformed(self, fixed: SimpleITK.Image, moving: SimpleITK.Image, affine: Any, seed: int) -> Any:
-        method = self._method(seed)
-        method.SetMovingInitialTransform(affine)
-        mesh = [self.mesh] * fixed.GetDimension()
-        method.SetInitialTransform(SimpleITK.BSplineTransformInitializer(fixed, mesh), inPlace=False)
-        return SimpleITK.CompositeTransform([affine, method.Execute(fixed, moving)])
+    def _found(
+        self, fixed: SimpleITK.Image, moving: SimpleITK.Image, start: Any, before: Any, seed: int
+    ) -> tuple[float, Any]:
+        method = self._method(fixed, seed)
+        if before is not None:
+            method.SetMovingInitialTransform(before)
+        method.SetInitialTransform(start, inPlace=True)
+        method.Execute(fixed, moving)
+        return float(method.GetMetricValue()), start
 
-    def _method(self, seed: int) -> Any:
+    def _method(self, fixed: SimpleITK.Image, seed: int) -> Any:
+        """Coarse to fine, as far as the shortest axis leaves enough voxels."""
+        levels = [level for level in (2, 1, 0) if min(fixed.GetSize()) >> level >= _SMALLEST]
         method = SimpleITK.ImageRegistrationMethod()
-        method.SetMetricAsMattesMutualInformation(_BINS)
-        method.SetMetricSamplingStrategy(method.REGULAR if self.sampled >= 1 else method.RANDOM)
-        method.SetMetricSamplingPercentage(self.sampled, seed + 1)  # 0 would mean the time of day
-        method.SetOptimizerAsGradientDescentLineSearch(1.0, self.iterations, 1e-4, 10)
+        method.SetMetricAsCorrelation()  # support and query are of one modality
+        if fixed.GetNumberOfPixels() * self.sampled > _FEW:
+            method.SetMetricSamplingStrategy(method.RANDOM)
+            method.SetMetricSamplingPercentage(self.sampled, seed + 1)  # 0 would mean the time of day
+        step = min(fixed.GetSpacing())
+        # Steps of fixed length, halved at every turn: others run away where structures first meet.
+        method.SetOptimizerAsRegularStepGradientDescent(
+            2 * step, 0.01 * step, self.iterations, gradientMagnitudeTolerance=1e-8
+        )
         method.SetOptimizerScalesFromPhysicalShift()
-        method.SetShrinkFactorsPerLevel([4, 2, 1])
-        method.SetSmoothingSigmasPerLevel([2, 1, 0])
+        method.SetShrinkFactorsPerLevel([2**level for level in levels])
+        method.SetSmoothingSigmasPerLevel(levels)
         method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
         method.SetInterpolator(SimpleITK.sitkLinear)
         method.SetNumberOfThreads(1)  # several threads add up in another order each time
