@@ -44,6 +44,7 @@ class PatchTraining:
         batch: patches a step.
         learning_rate: the highest, of AdamW.
         device: "auto", "cpu" or "cuda".
+        smallest: rows and columns of a patch at least; smaller cases are padded.
     """
 
     budget: Budget
@@ -52,6 +53,7 @@ class PatchTraining:
     batch: int
     learning_rate: float
     device: str
+    smallest: int = _STEP
 
 
 def train_on_patches(
@@ -81,7 +83,7 @@ def train_on_patches(
     intensity = Intensity.decide(SupportSet.from_cases(cases, classes))
     spacing = _spacing(cases, how.longest)
     items = [_item(volume, labels, classes, intensity, spacing) for volume, labels in cases]
-    patch = _patch([item["image"].shape[1:] for item in items], how.patch)
+    patch = _patch([item["image"].shape[1:] for item in items], how.patch, how.smallest)
     torch.manual_seed(seed)
     network = build(int(items[0]["image"].shape[0]), len(classes) + 1).to(resolve_device(how.device))
     draw = _drawer(items, patch, len(classes) + 1, how.batch, seed)
@@ -136,10 +138,10 @@ def _item(
     }
 
 
-def _patch(shapes: list[Any], largest: int) -> Shape:
+def _patch(shapes: list[Any], largest: int, smallest: int) -> Shape:
     """Sides that a network can halve five times, no larger than the cases need."""
     sides = [min(largest, -(-int(max(axis)) // _STEP) * _STEP) for axis in zip(*shapes, strict=True)]
-    return sides[0], sides[1], sides[2]
+    return sides[0], max(sides[1], smallest), max(sides[2], smallest)
 
 
 def _drawer(

@@ -9,6 +9,8 @@ from unprompted.peers.base import Cases, Progress, TrainedPeer
 from unprompted.peers.patches import PatchTraining, train_on_patches
 from unprompted.peers.training import Budget
 
+_SMALLEST = 64  # pixels: five halvings of 32 leave one, which has no variance to normalise by
+
 
 @dataclass(frozen=True)
 class SwinUnetr:
@@ -37,7 +39,8 @@ class SwinUnetr:
     def fit(self, cases: Cases, classes: dict[int, str], seed: int, progress: Progress) -> TrainedPeer:
         """Train on the support volumes."""
         budget = Budget(self.minutes, self.steps)
-        how = PatchTraining(budget, self.longest, self.patch, self.batch, self.learning_rate, self.device)
+        rate, size = self.learning_rate, _SMALLEST
+        how = PatchTraining(budget, self.longest, self.patch, self.batch, rate, self.device, size)
         return train_on_patches(self._network, how, cases, classes, seed, progress)
 
     def _network(self, channels: int, outputs: int) -> nn.Module:
