@@ -29,7 +29,8 @@ docs: $(READY)
 	$(BIN)/mkdocs build --strict
 
 bench: $(READY)
-	$(BIN)/python benchmarks/dev_sets.py hippocampus btcv_ct acdc wbc sunnybrook_cine --cells ofl-sam2 sam2-mask --table
+	$(BIN)/pip install -qq -e ".[bench]"
+	$(BIN)/unprompted benchmark benchmarks/dev.toml
 
 demo: $(READY)
 	$(BIN)/unprompted demo -o demo

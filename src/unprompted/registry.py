@@ -2,7 +2,8 @@
 
 A registry maps a name (the word used on the command line, in JSON and as file stem) to
 ``"module:attribute"``. Installed packages add their own through the entry-point groups
-``unprompted.methods``, ``unprompted.backbones``, ``unprompted.datasets`` and ``unprompted.readers``.
+``unprompted.methods``, ``unprompted.backbones``, ``unprompted.datasets``, ``unprompted.peers`` and
+``unprompted.readers``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -76,6 +77,29 @@ DATASETS = Registry(
     "dataset",
     {
         "synthetic": "unprompted.datasets.synthetic:Synthetic",
+        "any-folder": "unprompted.datasets.any_folder:AnyFolder",
+        "synapse": "unprompted.datasets.synapse:synapse",
+        "synapse-transunet": "unprompted.datasets.synapse_transunet:synapse_transunet",
+        "promise12": "unprompted.datasets.promise12:promise12",
+        "autolaparo": "unprompted.datasets.autolaparo:autolaparo",
+        "acdc": "unprompted.datasets.acdc:acdc",
+        "amos22": "unprompted.datasets.amos22:amos22",
+        "msd": "unprompted.datasets.msd:msd",
+        "camus": "unprompted.datasets.camus:camus",
+        "busi": "unprompted.datasets.busi:busi",
+        "isic2018": "unprompted.datasets.isic2018:isic2018",
+        "ph2": "unprompted.datasets.ph2:ph2",
+        "montgomery": "unprompted.datasets.montgomery:montgomery",
+    },
+)
+PEERS = Registry(
+    "peer",
+    {
+        "registration": "unprompted.peers.registration:Registration",
+        "unet-2d": "unprompted.peers.unet_2d:UNet2D",
+        "unet-3d": "unprompted.peers.unet_3d:UNet3D",
+        "swin-unetr": "unprompted.peers.swin_unetr:SwinUnetr",
+        "nnunet": "unprompted.peers.nnunet:NnUNet",
     },
 )
 READERS = Registry(

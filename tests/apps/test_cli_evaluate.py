@@ -19,7 +19,8 @@ def perfect(case_folder):
 def test_perfect_predictions_have_dice_1(call, case_folder, perfect, tmp_path):
     ended = call("evaluate", "-p", perfect, "-r", case_folder / "truth", "-o", tmp_path / "scores")
     assert ended.code == 0
-    assert "organ 1          1.000  0.000  1.000      2       0         0           0" in ended.out
+    wanted = "organ 1 1.000 1.000-1.000 0.000 1.000 1.000 0.0 0.0 0.00 0.00 2 0 0 0"
+    assert wanted in [" ".join(line.split()) for line in ended.out.splitlines()]
     assert json.loads((tmp_path / "scores" / "summary.json").read_text())["foreground_mean"]["Dice"] == 1.0
     with (tmp_path / "scores" / "metrics.csv").open(newline="") as file:
         assert [row["Dice"] for row in csv.DictReader(file)] == ["1.0"] * 4
@@ -74,3 +75,46 @@ def test_the_support_of_a_run_needs_no_prediction(call, case_folder, fast, tmp_p
 def test_one_class_can_be_measured_alone(call, case_folder, perfect):
     ended = call("evaluate", "-p", perfect, "-r", case_folder / "truth", "--labels", "organ 2", "--json")
     assert list(json.loads(ended.out)["mean"]) == ["2"]
+
+
+def test_a_missed_structure_is_as_far_away_as_the_image_is_large(call, case_folder, perfect):
+    path = perfect / "query-3.nii.gz"
+    labels = read_labels(path)
+    without = np.where(labels.labels == 2, 0, labels.labels).astype(np.uint8)
+    write_labels(LabelMap(without, labels.grid, labels.classes), path, case_folder / "truth" / path.name)
+    summary = json.loads(call("evaluate", "-p", perfect, "-r", case_folder / "truth", "--json").out)
+    diagonal = (18**2 + 24**2 + 24**2) ** 0.5  # 6 x 24 x 24 voxels of 3 x 1 x 1 mm
+    assert summary["mean"]["2"]["HD95"] == pytest.approx(diagonal / 2)  # the other case is perfect
+    assert "diagonal" in summary["definitions"]["missed or spurious in mm"]
+
+
+def test_the_tolerance_is_stated(call, case_folder, perfect):
+    ended = call("evaluate", "-p", perfect, "-r", case_folder / "truth", "--tolerance", "2", "--json")
+    summary = json.loads(ended.out)
+    assert summary["tolerance_mm"] == 2
+    assert "within 2 mm" in summary["definitions"]["NSD"]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    from PIL import Image
+
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:5, 2:5] = 1
+    for folder in ("found", "true"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(mask).save(tmp_path / folder / "a.png")
+    return "-p", tmp_path / "found", "-r", tmp_path / "true"
+
+
+def test_pictures_are_measured_without_mm_and_it_is_said(call, pictures):
+    ended = call("evaluate", *pictures)
+    assert ended.code == 0
+    assert "nothing is measured in mm: no voxel size in a" in ended.out
+    assert "HD95" not in ended.out
+
+
+def test_pictures_refuse_mm_when_asked_for_it(call, pictures):
+    ended = call("evaluate", *pictures, "--mm")
+    assert ended.code == 3
+    assert "a: distances in mm need images with a voxel size" in ended.err

@@ -32,7 +32,8 @@ OURS = {
     }
     | FACADE
     | NOUNS,
-    "evaluation": {"datasets", "io"} | FACADE | NOUNS,
+    "evaluation": {"datasets", "io", "refinement.settings"} | FACADE | NOUNS,
+    "peers": {"engine", "training", "io"} | FACADE | CONTRACTS | NOUNS,
     "facade": {"adaptation", "refinement", "engine"} | CONTRACTS | NOUNS,
     "refinement": {"engine", "methods", "training"} | MODEL | NOUNS,
     "engine": CONTRACTS | NOUNS,
@@ -46,7 +47,8 @@ OURS = {
 }
 LIBRARIES = {
     "apps": {"numpy", "typer", "rich"},
-    "evaluation": {"numpy", "scipy"},
+    "evaluation": {"numpy", "scipy", "surface_distance", "pydantic", "matplotlib"},
+    "peers": {"numpy", "scipy", "torch", "monai", "SimpleITK", "nibabel"},
     "facade": {"numpy", "torch", "safetensors", "pydantic"},
     "adaptation": {"torch", "accelerate"},
     "refinement": {"torch"},

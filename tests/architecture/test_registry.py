@@ -4,9 +4,9 @@ import pytest
 from source import docstrings, modules
 
 from unprompted.errors import UsageError
-from unprompted.registry import BACKBONES, DATASETS, METHODS, READERS, Registry
+from unprompted.registry import BACKBONES, DATASETS, METHODS, PEERS, READERS, Registry
 
-ALL = [(registry, name) for registry in (METHODS, BACKBONES, DATASETS, READERS) for name in registry]
+ALL = [(registry, name) for registry in (METHODS, BACKBONES, DATASETS, PEERS, READERS) for name in registry]
 
 
 @pytest.mark.parametrize(("registry", "name"), ALL, ids=[f"{r.kind} {n}" for r, n in ALL])
@@ -14,7 +14,9 @@ def test_every_entry_can_be_loaded(registry, name):
     assert callable(registry.load(name))
 
 
-@pytest.mark.parametrize(("registry", "name"), [(r, n) for r, n in ALL if r in (METHODS, DATASETS, READERS)])
+@pytest.mark.parametrize(
+    ("registry", "name"), [(r, n) for r, n in ALL if r in (METHODS, DATASETS, PEERS, READERS)]
+)
 def test_a_registered_name_is_its_file_stem(registry, name):
     module = registry[name].split(":")[0]
     assert module.rsplit(".", 1)[1] == name.replace("-", "_")
@@ -44,7 +46,7 @@ def test_a_registry_is_a_mapping_in_the_order_it_was_written():
 
 
 def test_registered_names_are_written_nowhere_else():
-    registered = {*METHODS, *DATASETS}
+    registered = {*METHODS, *DATASETS, *PEERS}
     found = []
     for module in modules():
         if module.name == "registry":

@@ -9,13 +9,12 @@ from unprompted.images import LabelMap, Volume
 
 
 class Dataset(Protocol):
-    """Labelled cases under one set of classes.
+    """Labelled cases under one set of classes."""
 
-    Attributes:
-        classes: label value to class name, background left out.
-    """
-
-    classes: dict[int, str]
+    @property
+    def classes(self) -> dict[int, str]:
+        """Label value to class name, background left out; empty where nobody names them."""
+        ...
 
     def cases(self) -> Sequence[str]:
         """Names of all cases, sorted."""
@@ -23,6 +22,14 @@ class Dataset(Protocol):
 
     def load(self, case: str) -> tuple[Volume, LabelMap]:
         """One case with its labels, on equal grids."""
+        ...
+
+    def patient(self, case: str) -> str:
+        """Whom a case shows: cases of one patient never lie on both sides of a split."""
+        ...
+
+    def held_out(self) -> Sequence[str]:
+        """Cases that an official split keeps for testing; empty where there is none."""
         ...
 
 

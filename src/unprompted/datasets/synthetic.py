@@ -62,6 +62,14 @@ class Synthetic:
             values, grid, dict(self.classes)
         )
 
+    def patient(self, case: str) -> str:
+        """Every case is a patient of its own."""
+        return case
+
+    def held_out(self) -> tuple[str, ...]:
+        """There is no official split."""
+        return ()
+
 
 def _grid() -> Grid:
     """Slices upwards (S), rows to the back (P), columns to the patient's left (L)."""

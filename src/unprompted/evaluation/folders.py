@@ -1,8 +1,8 @@
 """Predictions in one folder measured against references in another, paired by case name."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.description import read_description
 from unprompted.datasets.folder import load_case, recognise, without_ignored
 from unprompted.datasets.pairing import by_stem, image_files, listed
-from unprompted.errors import DataRefused, GeometryMismatch, UnreadableFile
-from unprompted.evaluation.metrics import Overlap, overlaps
+from unprompted.errors import DataRefused, UnreadableFile
+from unprompted.evaluation.metrics import overlaps
+from unprompted.evaluation.physical import DEFAULT_TOLERANCE_MM, has_mm, physical_errors
 from unprompted.evaluation.summary import CaseResult, summarise
 from unprompted.images import LabelMap
 from unprompted.io.base import case_name, holds_labels, read_labels
@@ -43,8 +44,10 @@ def evaluate_folders(
     wanted: Sequence[str] = (),
     partial: bool = False,
     progress: Progress = lambda what, done, of: None,
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    in_mm: bool | None = None,
 ) -> Evaluation:
-    """Dice and IoU of every predicted case.
+    """Dice, IoU and errors in mm of every predicted case.
 
     Args:
         predictions: label maps, one a case, as `unprompted segment` writes them.
@@ -54,9 +57,12 @@ def evaluate_folders(
         partial: references without a prediction are left out; else they are refused, for a case that
             failed would make the mean better.
         progress: called with how far it is.
+        tolerance_mm: of NSD.
+        in_mm: whether to measure in mm; None does so where every image has a voxel size.
 
     Raises:
-        DataRefused: a case has no prediction, or a file cannot be used.
+        DataRefused: a case has no prediction, a file cannot be used, or `in_mm` is True and an image has
+            no voxel size.
         GeometryMismatch: prediction and reference of a case lie on different grids.
         UsageError: no such class.
     """
@@ -69,13 +75,48 @@ def evaluate_folders(
         progress("evaluating", number, len(pairs))
         reference = _reference_labels(case)
         seen |= {int(value) for value in np.unique(reference.labels)}
-        measured = _measured(case.name, read_labels(path), reference, classes)
-        results.append(CaseResult(case.name, measured, path.name, (case.labels or case.image).name))
+        tolerance = tolerance_mm if in_mm is not False and (in_mm or has_mm(reference)) else None
+        result = measured(case.name, read_labels(path), reference, classes, tolerance)
+        files = path.name, (case.labels or case.image).name
+        results.append(replace(result, prediction=files[0], reference=files[1]))
     progress("evaluating", len(pairs), len(pairs))
+    without = [result.case for result in results if classes and not result.physical]
+    if without and in_mm is not False:
+        notes.append(f"nothing is measured in mm: no voxel size in {listed(without)}")
     others = [names.get(value, f"label {value}") for value in sorted(seen - {0} - set(classes))]
     if others:
         notes.append(f"in the references but not measured: {listed(others)}")
-    return Evaluation(summarise(results, classes), tuple(notes))
+    return Evaluation(summarise(results, classes, None if without else tolerance_mm), tuple(notes))
+
+
+def measured(
+    case: str,
+    prediction: LabelMap,
+    reference: LabelMap,
+    classes: Mapping[int, str],
+    tolerance_mm: float | None = None,
+) -> CaseResult:
+    """One case against its reference.
+
+    Args:
+        case: its name.
+        prediction: on the grid of the reference.
+        reference: the truth.
+        classes: label values to measure.
+        tolerance_mm: of NSD; None measures nothing in mm.
+
+    Raises:
+        GeometryMismatch: prediction and reference lie on different grids.
+        DataRefused: the images have no voxel size in mm, and a tolerance is given.
+    """
+    try:
+        common = overlaps(prediction, reference, classes)
+        if tolerance_mm is None:
+            return CaseResult(case, common)
+        errors = physical_errors(prediction, reference, classes, tolerance_mm)
+        return CaseResult(case, common, physical=errors)
+    except DataRefused as error:
+        raise type(error)(f"{case}: {error}") from error
 
 
 def _references(path: Path) -> tuple[list[CaseFiles], dict[int, str]]:
@@ -156,12 +197,3 @@ def _values(pairs: Sequence[tuple[CaseFiles, Path]], names: dict[int, str]) -> d
         for labels in (read_labels(path), _reference_labels(case)):
             found |= {int(value) for value in np.unique(labels.labels)}
     return {value: names.get(value, f"label {value}") for value in sorted(found - {0})}
-
-
-def _measured(
-    case: str, prediction: LabelMap, reference: LabelMap, classes: dict[int, str]
-) -> dict[int, Overlap]:
-    try:
-        return overlaps(prediction, reference, classes)
-    except GeometryMismatch as error:
-        raise GeometryMismatch(f"{case}: {error}") from error

@@ -72,11 +72,7 @@ def overlaps(prediction: LabelMap, reference: LabelMap, values: Iterable[int]) -
     Raises:
         GeometryMismatch: the grids differ.
     """
-    if not prediction.grid.same_space(reference.grid):
-        raise GeometryMismatch(
-            f"the prediction has {prediction.grid.describe()} but the reference has "
-            f"{reference.grid.describe()}; bring both onto one grid (nearest neighbour)"
-        )
+    refuse_other_grids(prediction, reference)
     keep = slice(None) if reference.labelled is None else reference.labelled
     found, truth = prediction.labels[keep], reference.labels[keep]
     measured = {}
@@ -86,3 +82,31 @@ def overlaps(prediction: LabelMap, reference: LabelMap, values: Iterable[int]) -
         fp, fn = int(np.count_nonzero(in_found)) - tp, int(np.count_nonzero(in_truth)) - tp
         measured[int(value)] = Overlap(tp, fp, fn, found.size - tp - fp - fn)
     return measured
+
+
+def refuse_other_grids(prediction: LabelMap, reference: LabelMap) -> None:
+    """Do nothing where both lie on one grid.
+
+    Raises:
+        GeometryMismatch: they do not.
+    """
+    if not prediction.grid.same_space(reference.grid):
+        raise GeometryMismatch(
+            f"the prediction has {prediction.grid.describe()} but the reference has "
+            f"{reference.grid.describe()}; bring both onto one grid (nearest neighbour)"
+        )
+
+
+def slice_dice(prediction: LabelMap, reference: LabelMap, value: int) -> float | None:
+    """Mean Dice over the slices that show a class in either; None where none does.
+
+    Some papers report this. It is not the Dice of the volume, and no mean of ours uses it unasked.
+    """
+    keep = slice(None) if reference.labelled is None else reference.labelled
+    found, truth = prediction.labels[keep] == value, reference.labels[keep] == value
+    total = found.sum(axis=(1, 2)) + truth.sum(axis=(1, 2))
+    shown = total > 0
+    if not shown.any():
+        return None
+    common = (found & truth).sum(axis=(1, 2))
+    return float((2 * common[shown] / total[shown]).mean())

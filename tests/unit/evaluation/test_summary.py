@@ -3,8 +3,9 @@ import json
 
 import pytest
 
+from unprompted.evaluation.files import write_summary
 from unprompted.evaluation.metrics import Overlap
-from unprompted.evaluation.summary import CaseResult, summarise, write_summary
+from unprompted.evaluation.summary import CaseResult, summarise
 
 HALF = Overlap(tp=1, fp=1, fn=1, tn=7)  # Dice 0.5, IoU 1/3
 FULL = Overlap(tp=2, fp=0, fn=0, tn=8)
@@ -76,3 +77,10 @@ def test_files_have_the_shape_of_nnunet_and_a_row_a_case_and_class(tmp_path):
         ("case-2", "liver", "1.0"),
         ("case-2", "spleen", "1.0"),
     ]
+
+
+def test_the_table_for_people_has_a_line_a_class(tmp_path):
+    write_summary(tmp_path, of((HALF, FULL), (FULL, FULL)))
+    page = (tmp_path / "summary.md").read_text()
+    assert "| liver | 0.750 | 0.500-1.000 | 0.354 | 0.667 | 2 | 0 | 0 | 0 |" in page
+    assert "| case-1 | 0.500 | 1.000 |" in page

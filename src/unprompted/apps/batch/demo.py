@@ -10,8 +10,8 @@ from unprompted.apps.batch.records import write_json
 from unprompted.apps.batch.run import segment_folder
 from unprompted.datasets.synthetic import Synthetic
 from unprompted.errors import UsageError
+from unprompted.evaluation.files import write_summary
 from unprompted.evaluation.folders import evaluate_folders
-from unprompted.evaluation.summary import write_summary
 from unprompted.images import LabelMap, Volume
 from unprompted.io.base import read_image, read_labels, write_labels
 from unprompted.io.labels import write_label_names

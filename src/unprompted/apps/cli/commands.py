@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from unprompted import __version__
 from unprompted.apps.cli import render
+from unprompted.apps.cli.benchmark import benchmark
 from unprompted.apps.cli.demo import demo
 from unprompted.apps.cli.estimate import estimate
 from unprompted.apps.cli.evaluate import evaluate
@@ -29,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, fit, estimate, evaluate, info, demo, pretrain):
+for command in (segment, fit, estimate, evaluate, benchmark, info, demo, pretrain):
     app.command(epilog=EXIT_CODES)(command)
 app.add_typer(weights, name="weights")
 

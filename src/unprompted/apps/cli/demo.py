@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from unprompted.apps.batch.choices import ModelChoice, settings_of_call
-from unprompted.apps.cli import options, render
+from unprompted.apps.cli import options
 from unprompted.apps.cli.render import Screen
 from unprompted.registry import DEFAULT_METHOD
 
@@ -25,11 +25,12 @@ def demo(
 ) -> None:
     """Generate patients, segment them from three labelled ones, and measure against the truth."""
     from unprompted.apps.batch.demo import demonstrate
+    from unprompted.evaluation.files import class_table
 
     name = method or DEFAULT_METHOD
     chosen = settings_of_call(set_ or (), settings, name)
     model = ModelChoice(name, chosen, backbone, device=device, seed=seed)
     with Screen(quiet, verbose, debug) as screen:
         made = demonstrate(output, model, screen)
-        render.dice_table(screen, made.summary)
+        screen.table(*class_table(made.summary))
         screen.say("look at", f"{made.picture} (image, truth, prediction) and {made.folder / 'masks'}")

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -146,26 +146,6 @@ def traceback_of_current_error() -> None:
     traceback.print_exc(file=sys.stderr)
 
 
-def dice_table(screen: Screen, summary: Mapping[str, Any]) -> None:
-    """Dice and IoU per class, as `unprompted.evaluation.summary` gives them."""
-    rows = []
-    for value, entry in summary["mean"].items():
-        name = summary["classes"].get(value, value)
-        rows.append([name, *_numbers(entry)])
-    rows.append(["mean of classes", *_numbers({**summary["foreground_mean"], "n": summary["n_cases"]})])
-    columns = ("class", "Dice", "SD", "IoU", "cases", "missed", "spurious", "both empty")
-    screen.table(columns, rows)
-
-
-def case_table(screen: Screen, summary: Mapping[str, Any]) -> None:
-    """Dice of every case and class; a class in neither prediction nor reference is a dash."""
-    classes = summary["classes"]
-    rows = []
-    for case in summary["metric_per_case"]:
-        rows.append([case["case"], *(_number(case["metrics"][value]["Dice"]) for value in classes)])
-    screen.table(("Dice", *classes.values()), rows)
-
-
 def estimate(screen: Screen, found: "Estimate") -> None:
     """What to expect of each method, class by class, and which one to take."""
     for one in found.methods:
@@ -182,11 +162,6 @@ def estimate(screen: Screen, found: "Estimate") -> None:
 
 def _range(expected: "ExpectedDice") -> str:
     return "-" if expected.low is None else f"{expected.low:.2f} to {expected.high:.2f}"
-
-
-def _numbers(entry: Mapping[str, Any]) -> list[str]:
-    counts = (entry["n"], entry["n_missed"], entry["n_spurious"], entry["n_both_empty"])
-    return [_number(entry[name]) for name in ("Dice", "Dice_sd", "IoU")] + [str(count) for count in counts]
 
 
 def _number(value: float | None) -> str:
