@@ -15,7 +15,6 @@ from unprompted.methods.base import Progress, SupportFrames
 from unprompted.methods.learner import Samples, apply_filters, scaled_inputs, steepest_descent
 from unprompted.methods.ofl_blend import Blend
 from unprompted.methods.support_memory import SupportMemory, cosine
-from unprompted.training.augment import UNCHANGED
 from unprompted.training.losses import hard_iou, mask_loss
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ _PRESENCE_WEIGHT = 0.5
 _QUALITY_WEIGHT = 0.2  # the frozen IoU head is read through features it was not trained on
 _TARGET_WEIGHT = 0.1  # of the learner's distance from the true memory features
 _AVERAGING = 0.95  # decay of the averaged weights
-_CHECKS = 4  # times that training is compared with the best so far
-_VALIDATION_SEQUENCES = 10
+_CHECKS = 2  # times that training is compared with the best so far
+_VALIDATION_SEQUENCES = 6
 _LIFT_PAIRS = 32  # support frames that the lift is fitted to
 
 
@@ -40,6 +39,7 @@ class Trainer:
     memory: SupportMemory
     blend: Blend
     without: dict[int, Tensor] = field(default_factory=dict)  # what leaving a case out adds to the filters
+    judged: dict[int, Features] = field(default_factory=dict)  # frames judged on, which never change
 
     @cached_property
     def shown(self) -> SupportMemory:
@@ -106,27 +106,28 @@ class Trainer:
         The filters have seen every case; for a fair answer each sequence is segmented with filters that
         start as if its case had not been there.
         """
-        plain = replace(self, method=replace(self.method, augmentation=UNCHANGED))
         seeds = range(max(_VALIDATION_SEQUENCES, len(set(self.support.cases))))
-        return sum(float(plain.sequence_loss(random.Random(seed), judged=True)) for seed in seeds) / len(
-            seeds
-        )
+        losses = [float(self.sequence_loss(random.Random(seed), judged=True)) for seed in seeds]
+        return sum(losses) / len(losses)
 
     def sequence_loss(self, source: random.Random, judged: bool = False) -> Tensor:
         """Loss of one random query sequence, predicted frame after frame.
 
         Args:
             source: draws it.
-            judged: take a case to judge on, and start from filters that have not seen it.
+            judged: take a case to judge on, unchanged, and start from filters that have not seen it.
         """
         frames = self._query(source, judged)
         objects = self._objects(frames, source)
         chosen = self._chosen_support(frames, objects, source)
-        pixels, labels = self.method.augmentation.draw(
-            self.support.pixels[frames], self.support.labels[frames], source.getrandbits(32)
-        )
-        with torch.no_grad():
-            encoded = self.backbone.encode(pixels.to(self.backbone.device))
+        labels = self.support.labels[frames]
+        if judged:
+            encoded = [self._unchanged(frame) for frame in frames]
+        else:
+            pixels = self.support.pixels[frames]
+            pixels, labels = self.method.augmentation.draw(pixels, labels, source.getrandbits(32))
+            with torch.no_grad():
+                encoded = self.backbone.encode(pixels.to(self.backbone.device))
         entries = tuple(
             MemoryEntry.across_objects(
                 self.memory.entries[int(f), k] for f, k in zip(row, objects, strict=True)
@@ -147,6 +148,14 @@ class Trainer:
             with torch.no_grad():
                 bank = bank.remembering(t, self.backbone.remember(features, decoded.detached()))
         return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def _unchanged(self, frame: int) -> Features:
+        """Features of a support frame as it is, encoded once."""
+        if frame not in self.judged:
+            pixels = self.support.pixels[[frame]].to(self.backbone.device)
+            self.judged[frame] = self.backbone.encode(pixels)[0]
+        return self.judged[frame]
 
     def _alike(self, features: Features, case: int, objects: list[int]) -> tuple[MemoryEntry, ...]:
         """The support most like a frame, of other cases where those hold the object."""

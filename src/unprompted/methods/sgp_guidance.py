@@ -89,11 +89,15 @@ class PseudoMaskObjective:
             for name, parameter in model.named_parameters():
                 if not name.startswith("vision_encoder.backbone."):
                     parameter.requires_grad_(True)
+        earlier = prior_attention_of(model)
+        if earlier is not None:  # of a backbone that was trained before: it goes in a group of its own
+            earlier.requires_grad_(False)
         groups = decayed(model)
         if self.guidance.pma:
             add_prior_attention(model)
             strengths = prior_attention_of(model)
             assert strengths is not None
+            strengths.requires_grad_(True)
             groups.append(
                 {"params": list(strengths.parameters()), "weight_decay": 0.0, "factor": _STRENGTH_FACTOR}
             )
