@@ -12,6 +12,7 @@ path = "{data}"
 
 [[methods]]
 method = "sam2-mask"
+refine = false
 settings = {{supports = 1}}
 
 [[methods]]
