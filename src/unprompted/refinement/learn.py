@@ -22,7 +22,7 @@ from unprompted.refinement.settings import Refinement
 from unprompted.refinement.trainer import Trainer, mean_dice
 
 _LATER_RATE = 0.5  # peak of the second stretch of training, relative to the first
-_LEAST_GAIN = 0.005  # of Dice, below which masks are left alone
+_LEAST_GAIN = 0.002  # of Dice, below which masks are left alone
 _LOG = logging.getLogger(__name__)
 
 History = tuple[tuple[int, float], ...]
@@ -129,12 +129,13 @@ def _learn(
     refiner.to(gathering.backbone.device)
     trainer = Trainer(refiner, settings, settings.steps, random.Random(seed))
     history, kept = [(0, mean_dice(judged, None))], None
+    least = max(history[0][1], mean_dice(judged, refiner)) + _LEAST_GAIN  # untrained, it only enlarges masks
     for step in range(1, settings.steps + 1):
         trainer.step(seen, 1.0)
         progress("refining", step, total)
         if step % math.ceil(settings.steps / settings.checks) == 0 or step == settings.steps:
             found = mean_dice(judged, refiner)
-            if found > max(history[0][1] + _LEAST_GAIN, *(dice for _, dice in history)):
+            if found > max(least, *(dice for _, dice in history)):
                 kept = copy.deepcopy(refiner.state_dict())
             history.append((step, found))
     if kept is None:
