@@ -1,25 +1,13 @@
 """The only frame loop: from the method's first frame to both ends."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from unprompted.backbones.base import POINTER_FRAMES, Backbone, Features
+from unprompted.backbones.base import POINTER_FRAMES, Backbone
+from unprompted.engine.frames import EncodedFrames
 from unprompted.methods.base import Method, Place, Step
-
-
-class Frames(Protocol):
-    """Encoded frames of one sequence."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, frame: int) -> Features: ...
-
-    def pooled(self) -> Tensor:
-        """Descriptors of all frames, ``(T, C)``."""
-        ...
 
 
 def places(length: int, start: int) -> Iterator[Place]:
@@ -29,7 +17,9 @@ def places(length: int, start: int) -> Iterator[Place]:
 
 
 @torch.no_grad()
-def sweep(method: Method, backbone: Backbone, fitted: Any, frames: Frames) -> Iterator[tuple[int, Step]]:
+def sweep(
+    method: Method, backbone: Backbone, fitted: Any, frames: EncodedFrames
+) -> Iterator[tuple[int, Step]]:
     """Segment all frames of one case, in sweep order.
 
     The backward sweep starts from the state and memory that the forward sweep had near the start, so

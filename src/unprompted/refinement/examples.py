@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unprompted.backbones.base import Backbone, Features
+from unprompted.backbones.base import Backbone
+from unprompted.engine.frames import EncodedFrames
 from unprompted.engine.sweep import sweep
 from unprompted.methods.base import Method, Progress, SupportFrames
 from unprompted.methods.support_memory import known, spread
 from unprompted.refinement.network import Reading
 from unprompted.refinement.settings import Refinement
 
-_CHUNK = 8
 _MOST_COPIES = 16  # of one frame
 
 
@@ -54,7 +54,7 @@ class Gathering:
         rest = [frame for other in parts if other is not own for frame in other]
         frames = spread(own, max(1, settings.examples // (3 * len(parts))))
         fitted = self.method.prepare(self.backbone, support.only(rest), self.learned)
-        encoded = _Encoded(self.backbone, support.pixels[frames])
+        encoded = EncodedFrames(self.backbone, support.pixels[frames].permute(0, 2, 3, 1).numpy())
         drawn: dict[int, Tensor] = {}
         for position, step in sweep(self.method, self.backbone, fitted, encoded):
             drawn[position] = step.decoded.logits
@@ -79,24 +79,6 @@ class Gathering:
                 reading = Reading.of(features, logits, settings.grid).half()
                 found.append(Example(reading, labels, asked[[frame]], shows, number))
         return found
-
-
-class _Encoded:
-    """Frames of the support as a sequence, encoded in chunks."""
-
-    def __init__(self, backbone: Backbone, pixels: Tensor) -> None:
-        chunks = pixels.split(_CHUNK)
-        self._frames = [f for chunk in chunks for f in backbone.encode(chunk.to(backbone.device))]
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __getitem__(self, frame: int) -> Features:
-        return self._frames[frame]
-
-    def pooled(self) -> Tensor:
-        """Descriptors of all frames, ``(T, C)``."""
-        return torch.stack([frame.pooled for frame in self._frames])
 
 
 def parts_of(support: SupportFrames) -> list[list[int]]:
