@@ -37,6 +37,11 @@ def to_frames(slices: NDArray[np.float32], size: int) -> Tensor:
     return resized.clamp(0, 1).expand(-1, 3, -1, -1)
 
 
+def with_brightness(frame: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Colours of a frame ``(1, 3, S, S)``, then brightness of its neighbours: ``(1, 5, S, S)``."""
+    return torch.cat([frame, *(n.mean(dim=1, keepdim=True) for n in (before, after))], dim=1)
+
+
 def to_label_frame(labels: NDArray[np.integer], values: Sequence[int], size: int) -> Tensor:
     """Resize one label slice ``(H, W)`` to ``(S, S)`` int16 object numbers 1..K.
 
@@ -118,6 +123,12 @@ class EncodedFrames:
 
     def __getitem__(self, frame: int) -> Features:
         return self._chunk(frame // _CHUNK)[frame % _CHUNK]
+
+    def shown(self, frame: int) -> Tensor:
+        """A frame as the model sees it, with the brightness of its neighbours: ``(1, 5, S, S)`` in 0..1."""
+        positions = [frame, max(0, frame - 1), min(len(self) - 1, frame + 1)]
+        pixels = to_frames(self._slices[positions], self._backbone.input_size).to(self._backbone.device)
+        return with_brightness(*pixels.split(1))
 
     def pooled(self) -> Tensor:
         """Descriptors of all frames, ``(T, C)``."""

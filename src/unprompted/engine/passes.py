@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unprompted.backbones.base import Backbone, Features
+from unprompted.backbones.base import Backbone
 from unprompted.engine.frames import EncodedFrames
 from unprompted.engine.gallery import Gallery
 from unprompted.engine.merge import merge, merge_probabilities, probabilities
@@ -22,7 +22,7 @@ from unprompted.intensity import Scaled
 from unprompted.methods.base import Method, Progress
 from unprompted.prediction import Chosen
 
-Finish = Callable[[Features, Tensor], Tensor]  # of a frame: mask logits (K, 1, h, w) to better ones
+Finish = Callable[[EncodedFrames, int, Tensor], Tensor]  # mask logits (K, 1, h, w) of a frame to better ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +204,7 @@ class Prepared:
         for position, step in sweep(self.method, self.backbone, self.records[world], frames):
             logits = step.decoded.logits
             if world.prefix in self.finish:
-                logits = self.finish[world.prefix](frames[position], logits)
+                logits = self.finish[world.prefix](frames, position, logits)
             yield Said(position, logits, step.quality, step.chosen)
 
     def _look(self, world: World, region: Region) -> Look:

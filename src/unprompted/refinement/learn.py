@@ -6,23 +6,27 @@ import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone
+from unprompted.engine.frames import EncodedFrames
 from unprompted.engine.gallery import Gallery
 from unprompted.engine.passes import Finish
 from unprompted.engine.views import World
 from unprompted.methods.base import Method, Progress, SupportFrames
 from unprompted.methods.support_memory import spread
-from unprompted.refinement.examples import Gathering, parts_of
-from unprompted.refinement.network import Reading, Refiner
+from unprompted.refinement.examples import Example, Gathering, parts_of
+from unprompted.refinement.network import Refiner
+from unprompted.refinement.reading import Reading
 from unprompted.refinement.settings import Refinement
+from unprompted.refinement.side import side_for
 from unprompted.refinement.trainer import Trainer, mean_dice
 
 _LATER_RATE = 0.5  # peak of the second stretch of training, relative to the first
-_LEAST_GAIN = 0.002  # of Dice, below which masks are left alone
+_MOST_LOSS = 0.01  # of Dice on the cases left out, few as they are, below which masks are left alone
 _LOG = logging.getLogger(__name__)
 
 History = tuple[tuple[int, float], ...]
@@ -54,7 +58,11 @@ class Refined:
     @property
     def finish(self) -> dict[str, Finish]:
         """What redraws the masks of each world."""
-        return {prefix: refiner.refined for prefix, refiner in self.refiners.items()}
+        return {prefix: partial(_finish, refiner) for prefix, refiner in self.refiners.items()}
+
+
+def _finish(refiner: Refiner, frames: EncodedFrames, position: int, logits: Tensor) -> Tensor:
+    return refiner.refined(frames[position], frames.shown(position), logits)
 
 
 UNREFINED = Refined()
@@ -84,7 +92,8 @@ def refine(
     history: dict[str, History] = {}
     for world in gallery.geometries if settings else ():
         frames = gallery.frames(world, backbone.input_size)
-        learner = Gathering(method, backbone, frames, world.own(learned), settings, random.Random(seed))
+        side = side_for(max(max(e.labels.shape) for e in gallery.support.examples), frames.labels)
+        learner = Gathering(method, backbone, frames, world.own(learned), settings, side)
         found, history[world.prefix] = _learn(learner, frames, settings, seed, progress)
         if found is not None:
             refiners[world.prefix] = found
@@ -111,38 +120,46 @@ def _learn(
 
     The support is parted by cases, a single case into halves. Every part is segmented by the method
     with the other parts as support, and the refiner learns to turn those masks into the true ones. The
-    last part is left out first, to see whether and for how long training helps; then training goes on
-    with all parts.
+    last third of the parts is left out first, to see whether and for how long training helps; then
+    training goes on with all parts.
     """
     parts = parts_of(support)
     if not parts:
         _LOG.info("masks are not refined: that takes two cases, or slices, that each show every class")
         return None, ()
     examples = [gathering.part(own, parts, progress) for own in parts]
-    seen, last = [e for part in examples[:-1] for e in part], examples[-1]
-    judged = spread([e for e in last if e.copy == 0], settings.judged)
-    total = settings.steps + settings.steps // 2
+    first = len(parts) - max(1, round(len(parts) / 3))
+    seen, last = ([e for part in some for e in part] for some in (examples[:first], examples[first:]))
+    judged = spread(last, settings.judged)
+    steps = settings.steps_for(support.objects)
+    total = steps + steps // 2
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
         torch.manual_seed(seed)
-        refiner = Refiner.for_frames(judged[0].reading, settings.width, settings.grid)
-    refiner.standardise(Reading.stacked([e.reading for e in seen if e.copy == 0]))
+        refiner = Refiner.for_frames(judged[0].reading, settings.width)
+    refiner.standardise(Reading.stacked([e.reading for e in seen]))
     refiner.to(gathering.backbone.device)
-    trainer = Trainer(refiner, settings, settings.steps, random.Random(seed))
+    trainer = Trainer(refiner, settings, steps, random.Random(seed))
     history, kept = [(0, mean_dice(judged, None))], None
-    least = max(history[0][1], mean_dice(judged, refiner)) + _LEAST_GAIN  # untrained, it only enlarges masks
-    for step in range(1, settings.steps + 1):
+    best = history[0][1] - _MOST_LOSS
+    for step in range(1, steps + 1):
         trainer.step(seen, 1.0)
         progress("refining", step, total)
-        if step % math.ceil(settings.steps / settings.checks) == 0 or step == settings.steps:
-            found = mean_dice(judged, refiner)
-            if found > max(least, *(dice for _, dice in history)):
-                kept = copy.deepcopy(refiner.state_dict())
+        if step % math.ceil(steps / settings.checks) == 0 or step == steps:
+            found, both = max((_judged(judged, refiner, both), both) for both in (False, True))
+            if found > best:
+                refiner.both.fill_(both)
+                kept, best = copy.deepcopy(refiner.state_dict()), found
             history.append((step, found))
     if kept is None:
         return None, tuple(history)
     refiner.load_state_dict(kept)
-    trainer = Trainer(refiner, settings, settings.steps // 2, random.Random(seed + 1))
-    for step in range(settings.steps + 1, total + 1):
+    trainer = Trainer(refiner, settings, steps // 2, random.Random(seed + 1))
+    for step in range(steps + 1, total + 1):
         trainer.step(seen + last, _LATER_RATE)
         progress("refining", step, total)
     return refiner.eval().requires_grad_(False), tuple(history)
+
+
+def _judged(examples: list[Example], refiner: Refiner, both: bool) -> float:
+    refiner.both.fill_(both)
+    return mean_dice(examples, refiner)

@@ -1,122 +1,78 @@
-"""The network that redraws masks, and what it reads of a frame.
+"""The network that redraws masks: a small U-Net that reads masks and features beside the pixels.
 
-Letters in shapes: N frames, K objects, G side of the feature grid.
+Letters in shapes: N frames, K objects, P side of the square that is worked on.
 """
 
-from dataclasses import dataclass, fields
+import itertools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unprompted.backbones.base import Features
+from unprompted.refinement.reading import CHANNELS, SURE, Reading
 
-_SURE = 8.0  # logits beyond this say nothing more
-_MIDDLE, _FINE, _LAST = 32, 16, 24  # channels read of the finer levels, and before the last layer
+_READ = (16, 32, 48)  # channels that are read of the fine, middle and coarse features
+_GROUPS = 8
+_LEVELS = 4  # each at half the side of the one before
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """What is read of frames.
+class Block(nn.Module):
+    """Two 3x3 convolutions with group normalisation, and a way around them (ResNet, He 2016)."""
 
-    Attributes:
-        fine: ``(N, C/8, G, G)``.
-        middle: ``(N, C/4, G/2, G/2)``.
-        coarse: ``(N, C, G/4, G/4)``.
-        pixels: ``(N, 3, 4G, 4G)`` in 0..1.
-        logits: ``(N, K, G, G)``, masks as the method drew them.
-    """
+    def __init__(self, entering: int, leaving: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(entering, leaving, 3, padding=1, bias=False)
+        self.first_norm = nn.GroupNorm(_GROUPS, leaving)
+        self.second = nn.Conv2d(leaving, leaving, 3, padding=1, bias=False)
+        self.second_norm = nn.GroupNorm(_GROUPS, leaving)
+        self.around = nn.Conv2d(entering, leaving, 1)
 
-    fine: Tensor
-    middle: Tensor
-    coarse: Tensor
-    pixels: Tensor
-    logits: Tensor
-
-    @classmethod
-    def of(cls, features: Features, logits: Tensor, grid: int) -> "Reading":
-        """Read one frame.
-
-        Args:
-            features: of the frame; where the encoder keeps no pixels, they are read as zeros.
-            logits: ``(K, 1, h, w)``.
-            grid: largest G; finer features are averaged.
-        """
-        side = min(features.levels[0].shape[-1], grid)
-        parts = zip((1, 2, 4), features.levels, strict=True)
-        fine, middle, coarse = (_averaged(level, side // stride) for stride, level in parts)
-        pixels = features.pixels
-        if pixels is None:
-            pixels = fine.new_zeros(1, 3, 4 * side, 4 * side)
-        masks = logits.detach().float().transpose(0, 1).clamp(-_SURE, _SURE)
-        return cls(fine, middle, coarse, _averaged(pixels, 4 * side), _averaged(masks, side))
-
-    @staticmethod
-    def stacked(readings: list["Reading"]) -> "Reading":
-        """Readings of several frames as one, in single precision."""
-        names = [f.name for f in fields(Reading)]
-        return Reading(**{n: torch.cat([getattr(r, n) for r in readings]).float() for n in names})
-
-    def half(self) -> "Reading":
-        """The same in half precision, to be kept."""
-        return Reading(**{f.name: getattr(self, f.name).half() for f in fields(self)})
-
-    def to(self, device: torch.device) -> "Reading":
-        """The same on another device."""
-        return Reading(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
-    def crop(self, row: int, column: int, side: int) -> "Reading":
-        """A square of the grid; its place and side are multiples of 4."""
-        parts = {}
-        for name in (f.name for f in fields(self)):
-            whole = getattr(self, name)
-            top, left, extent = (v * whole.shape[-1] // self.logits.shape[-1] for v in (row, column, side))
-            parts[name] = whole[..., top : top + extent, left : left + extent]
-        return Reading(**parts)
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, entering, h, w)`` to ``(N, leaving, h, w)``."""
+        hidden = F.gelu(self.first_norm(self.first(x)))
+        return F.gelu(self.second_norm(self.second(hidden)) + self.around(x))
 
 
 class Refiner(nn.Module):
-    """Redraws masks at twice the grid from features, pixels and the method's own masks.
-
-    Convolutions of growing reach at the grid, then one at twice its side. The last layer starts at
-    zero, so that an untrained network leaves masks as they are.
+    """A U-Net (Ronneberger 2015) from pixels and place, with masks and features joined at their strides.
 
     Args:
         channels: of the fine, middle and coarse features.
         objects: K.
-        width: channels of the hidden layers.
-        grid: largest G, for `Reading.of`.
+        width: channels at P/2, a multiple of 16; coarser levels have up to four times as many.
+        side: P.
     """
 
     mean: Tensor
     deviation: Tensor
-    largest: Tensor
+    side: Tensor
+    both: Tensor
 
-    def __init__(self, channels: tuple[int, int, int], objects: int, width: int, grid: int) -> None:
+    def __init__(self, channels: tuple[int, int, int], objects: int, width: int, side: int) -> None:
         super().__init__()
-        fine, middle, coarse = channels
-        self.read_coarse = nn.Conv2d(coarse, width, 1)
-        self.read_middle = nn.Conv2d(middle, _MIDDLE, 1)
-        self.read_fine = nn.Conv2d(fine, _FINE, 1)
-        self.join = nn.Conv2d(width + _MIDDLE + _FINE + 3 * 16 + 2 * objects, width, 1)
-        self.look = nn.ModuleList(
-            nn.Conv2d(width, width, 3, padding=reach, dilation=reach) for reach in (1, 2, 4)
-        )
-        self.enlarge = nn.Conv2d(width, 4 * (_LAST - 3), 1)
-        self.draw = nn.Conv2d(_LAST + 9, _LAST, 3, padding=1)
-        self.last = nn.Conv2d(_LAST, objects, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(torch.as_tensor(self.last.bias))
-        self.trust = nn.Parameter(torch.ones(1))
-        self.register_buffer("mean", torch.zeros(fine + middle + coarse + 1))
-        self.register_buffer("deviation", torch.ones(fine + middle + coarse + 1))
-        self.register_buffer("largest", torch.tensor(grid))
+        widths = [width, 3 * width // 2, 3 * width, 4 * width, 4 * width]
+        joined = [_READ[0] + 2 * objects, *_READ[1:], 0]
+        self.read = nn.ModuleList(nn.Conv2d(c, r, 1) for c, r in zip(channels, _READ, strict=True))
+        self.stem = nn.Conv2d(4 * (CHANNELS + 2), width, 1)
+        self.begin = Block(width, width)
+        pairs = list(itertools.pairwise(widths))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
+        self.encode = nn.ModuleList(Block(b + j, b) for (_, b), j in zip(pairs, joined, strict=True))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
+        self.decode = nn.ModuleList(Block(2 * a, a) for a, _ in pairs)
+        self.last = nn.Conv2d(width, 4 * objects, 1)
+        scaled = sum(channels) + 1
+        self.register_buffer("mean", torch.zeros(scaled))
+        self.register_buffer("deviation", torch.ones(scaled))
+        self.register_buffer("side", torch.tensor(side))
+        self.register_buffer("both", torch.tensor(False))
 
     @classmethod
-    def for_frames(cls, reading: Reading, width: int, grid: int) -> "Refiner":
+    def for_frames(cls, reading: Reading, width: int) -> "Refiner":
         """An untrained refiner for frames like the one read."""
         channels = (reading.fine.shape[1], reading.middle.shape[1], reading.coarse.shape[1])
-        return cls(channels, reading.logits.shape[1], width, grid)
+        return cls(channels, reading.logits.shape[1], width, reading.pixels.shape[-1])
 
     @classmethod
     def restored(cls, tensors: dict[str, Tensor]) -> "Refiner":
@@ -126,9 +82,9 @@ class Refiner(nn.Module):
             KeyError: the tensors are not those of a refiner.
             RuntimeError: they do not fit together.
         """
-        fine, middle, coarse = (tensors[f"read_{n}.weight"].shape[1] for n in ("fine", "middle", "coarse"))
-        objects, width = tensors["last.weight"].shape[0], tensors["join.weight"].shape[0]
-        refiner = cls((fine, middle, coarse), objects, width, int(tensors["largest"]))
+        fine, middle, coarse = (tensors[f"read.{n}.weight"].shape[1] for n in range(3))
+        objects, width = tensors["last.weight"].shape[0] // 4, tensors["stem.weight"].shape[0]
+        refiner = cls((fine, middle, coarse), objects, width, int(tensors["side"]))
         refiner.load_state_dict(tensors)
         return refiner.eval().requires_grad_(False)
 
@@ -139,41 +95,68 @@ class Refiner(nn.Module):
         self.mean.copy_(torch.cat([p.mean(dim=1) for p in flat]))
         self.deviation.copy_(torch.cat([p.std(dim=1) for p in flat]).clamp(min=1e-3))
 
-    def forward(self, reading: Reading) -> Tensor:
-        """Masks as logits ``(N, K, 2G, 2G)``."""
+    def forward(self, reading: Reading, place: Tensor, aided: Tensor | None = None) -> Tensor:
+        """Masks as logits ``(N, K, P, P)``, background at 0.
+
+        Args:
+            reading: of whole frames or crops.
+            place: rows and columns of its pixels, ``(N or 1, 2, P, P)`` in -1..1.
+            aided: frames that may use masks and features, ``(N,)`` bool; None for all.
+        """
         sizes = [reading.fine.shape[1], reading.middle.shape[1], reading.coarse.shape[1], 1]
         scales = zip(self.mean.split(sizes), self.deviation.split(sizes), strict=True)
         parts = (reading.fine, reading.middle, reading.coarse, reading.pixels)
-        fine, middle, coarse, pixels = (
+        *features, pixels = (
             (part - mean[:, None, None]) / deviation[:, None, None]
             for part, (mean, deviation) in zip(parts, scales, strict=True)
         )
-        side = reading.logits.shape[-1]
-        seen = [
-            _enlarged(self.read_coarse(coarse), side),
-            _enlarged(self.read_middle(middle), side),
-            self.read_fine(fine),
-            F.pixel_unshuffle(pixels, 4),
-            reading.logits / 4,
-            reading.logits.sigmoid(),
-        ]
-        hidden = F.gelu(self.join(torch.cat(seen, dim=1)))
-        for layer in self.look:
-            hidden = hidden + F.gelu(layer(hidden))
-        large = torch.cat([F.pixel_shuffle(self.enlarge(hidden), 2), F.pixel_unshuffle(pixels, 2)], dim=1)
-        change = self.last(F.gelu(self.draw(large)))
-        return self.trust * _enlarged(reading.logits, 2 * side) + change
+        logits = reading.logits
+        if aided is not None:
+            shut = ~aided[:, None, None, None]
+            features = [f.masked_fill(shut, 0.0) for f in features]
+            logits = logits.masked_fill(shut, -SURE / 2)
+        joined = [[read(f)] for read, f in zip(self.read, features, strict=True)]
+        joined[0] += [logits / 4, logits.sigmoid()]
+        seen = torch.cat([pixels, place.expand(len(pixels), -1, -1, -1)], dim=1)
+        hidden = self.begin(self.stem(F.pixel_unshuffle(seen, 2)))
+        kept = []
+        for level in range(_LEVELS):
+            kept.append(hidden)
+            beside = joined[level] if level < len(joined) else []
+            hidden = self.encode[level](torch.cat([self.down[level](hidden), *beside], dim=1))
+        for level in reversed(range(_LEVELS)):
+            above = F.interpolate(
+                self.up[level](hidden), scale_factor=2, mode="bilinear", align_corners=False
+            )
+            hidden = self.decode[level](torch.cat([above, kept[level]], dim=1))
+        return F.pixel_shuffle(self.last(hidden), 2)
 
     @torch.no_grad()
-    def refined(self, features: Features, logits: Tensor) -> Tensor:
-        """Masks of one frame redrawn: logits ``(K, 1, h, w)`` to ``(K, 1, 2G, 2G)``."""
-        reading = Reading.of(features, logits, int(self.largest))
-        return self(Reading.stacked([reading])).transpose(0, 1)
+    def drawn(self, reading: Reading) -> Tensor:
+        """Masks of whole frames as logits ``(N, K, P, P)``.
+
+        Where `both` is set, chances are the mean of those with and those without masks and features.
+        """
+        place, count = places(int(self.side), reading.pixels.device), len(reading.pixels)
+        aided = self(reading, place)
+        if not self.both:
+            return aided
+        alone = self(reading, place, torch.zeros(count, dtype=torch.bool, device=place.device))
+        ground, *chances = ((_chances(aided) + _chances(alone)) / 2).log().split(1, dim=1)
+        return torch.cat(chances, dim=1) - ground
+
+    def refined(self, features: Features, pixels: Tensor, logits: Tensor) -> Tensor:
+        """Masks of one frame redrawn: logits ``(K, 1, h, w)`` to ``(K, 1, P, P)``."""
+        reading = Reading.of(features, pixels, logits, int(self.side))
+        return self.drawn(Reading.stacked([reading])).transpose(0, 1)
 
 
-def _averaged(x: Tensor, side: int) -> Tensor:
-    return x if x.shape[-1] == side else F.adaptive_avg_pool2d(x.float(), side)
+def places(side: int, device: torch.device) -> Tensor:
+    """Rows and columns of a whole frame, ``(1, 2, side, side)`` in -1..1."""
+    line = torch.linspace(-1, 1, side, device=device)
+    return torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
 
 
-def _enlarged(x: Tensor, side: int) -> Tensor:
-    return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
+def _chances(logits: Tensor) -> Tensor:
+    """Chances of background and classes, ``(N, K + 1, P, P)``, none of them 0."""
+    return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(dim=1).clamp(min=1e-6)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from unprompted.errors import UsageError
 from unprompted.training.augment import Augmentation
 
-DEFAULT_STEPS = 400
+DEFAULT_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -13,27 +13,34 @@ class Refinement:
     """How masks are refined by what the support teaches.
 
     Attributes:
-        steps: optimiser steps with a case left out; half as many follow on all cases. 0 refines nothing.
+        steps: optimiser steps with a case left out, besides those for each class; half as many as both
+            together follow on all cases. 0 refines nothing.
+        steps_per_class: further steps for every class.
         learning_rate: peak, of AdamW.
         batch: crops a step.
-        width: channels of the network.
-        grid: side of the grid of features it reads; finer features are averaged.
-        examples: support frames and augmented copies of them that it learns from.
+        crop: largest side of a crop in pixels.
+        width: channels at the finest level.
+        examples: support frames it learns from, at most.
+        unaided: share of crops that show neither masks nor features, so that pixels alone must do.
+        alone: share of crops whose neighbouring slices are copies of the slice itself.
         judged: frames of the case left out that are looked at.
         checks: times they are looked at.
         shown_share: share of crops that show a class, each class as often as the others.
-        augmentation: change of the copies.
+        augmentation: change of every crop.
     """
 
     steps: int = field(default_factory=lambda: DEFAULT_STEPS)
-    learning_rate: float = 3e-3
-    batch: int = 8
-    width: int = 48
-    grid: int = 64
-    examples: int = 216
+    steps_per_class: int = 30
+    learning_rate: float = 2e-3
+    batch: int = 4
+    crop: int = 128
+    width: int = 32
+    examples: int = 288
+    unaided: float = 0.3
+    alone: float = 0.2
     judged: int = 24
-    checks: int = 4
-    shown_share: float = 0.85
+    checks: int = 3
+    shown_share: float = 0.8
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -42,3 +49,7 @@ class Refinement:
 
     def __bool__(self) -> bool:
         return self.steps > 0
+
+    def steps_for(self, objects: int) -> int:
+        """Steps with a case left out, for so many classes."""
+        return self.steps + self.steps_per_class * objects

@@ -2,13 +2,15 @@
 
 import math
 import random
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unprompted.refinement.examples import Example
-from unprompted.refinement.network import Reading, Refiner
+from unprompted.refinement.network import Refiner, places
+from unprompted.refinement.reading import CELL, Reading
 from unprompted.refinement.settings import Refinement
 from unprompted.training.losses import exclusive_loss
 
@@ -21,52 +23,62 @@ class Trainer:
     def __init__(self, refiner: Refiner, settings: Refinement, steps: int, source: random.Random) -> None:
         self.refiner, self.settings, self.source = refiner, settings, source
         self.steps, self.taken = steps, 0
+        self.side = int(refiner.side)
+        self.place = places(self.side, refiner.mean.device)
         self.optimiser = torch.optim.AdamW(refiner.parameters(), lr=settings.learning_rate, weight_decay=0.01)
 
     def step(self, examples: list[Example], share: float) -> None:
-        """One optimiser step on crops of the examples, at a share of the settings' learning rate."""
+        """One optimiser step on changed crops of the examples, at a share of the settings' learning rate."""
         rate = share * self.settings.learning_rate * min(1.0, (self.taken + 1) / _WARMUP)
         rate *= 0.5 * (1 + math.cos(math.pi * self.taken / self.steps))
         self.taken += 1
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        drawn = [self._crop(self._draw(examples)) for _ in range(self.settings.batch)]
-        device = self.refiner.mean.device
-        logits = self.refiner(Reading.stacked([reading for reading, _, _ in drawn]).to(device))
-        labels = torch.cat([labels for _, labels, _ in drawn]).to(device)
-        asked = torch.cat([asked for _, _, asked in drawn]).to(device)
+        drawn = [self._crop(*self._draw(examples)) for _ in range(self.settings.batch)]
+        device = self.place.device
+        reading = Reading.stacked([reading for reading, _, _, _ in drawn]).to(device)
+        labels = torch.cat([labels for _, labels, _, _ in drawn]).to(device)
+        asked = torch.cat([asked for _, _, asked, _ in drawn]).to(device)
+        place = torch.cat([place for _, _, _, place in drawn])
+        aided = torch.tensor([self.source.random() >= self.settings.unaided for _ in drawn], device=device)
         self.optimiser.zero_grad(set_to_none=True)
-        exclusive_loss(logits, labels, asked).backward()
+        exclusive_loss(self.refiner(reading, place, aided), labels, asked).backward()
         nn.utils.clip_grad_norm_(self.refiner.parameters(), 1.0)
         self.optimiser.step()
 
     def _draw(self, examples: list[Example]) -> tuple[Example, int | None]:
-        """An example, and the object it was drawn for, each as often as the others."""
+        """A changed example, and the object it was drawn for, each as often as the others."""
         objects = sorted(set().union(*(e.shows for e in examples)))
-        if not objects or self.source.random() > self.settings.shown_share:
-            return self.source.choice(examples), None
-        k = self.source.choice(objects)
-        return self.source.choice([e for e in examples if k in e.shows]), k
+        k = None
+        if objects and self.source.random() <= self.settings.shown_share:
+            k = self.source.choice(objects)
+            examples = [e for e in examples if k in e.shows]
+        chosen, seed = self.source.choice(examples), self.source.getrandbits(32)
+        reading = chosen.reading.each(lambda part: part.float())
+        if self.source.random() < self.settings.alone:
+            brightness = reading.pixels[:, :3].mean(dim=1, keepdim=True)
+            pixels = torch.cat([reading.pixels[:, :3], brightness, brightness], dim=1)
+            reading = replace(reading, pixels=pixels)
+        change = self.settings.augmentation
+        pixels, labels = change.draw(reading.pixels, chosen.labels, seed)
+        moved = reading.each(lambda part: part if part is reading.pixels else change.moved(part, seed))
+        return replace(chosen, reading=replace(moved, pixels=pixels), labels=labels), k
 
-    def _crop(self, drawn: tuple[Example, int | None]) -> tuple[Reading, Tensor, Tensor]:
-        """A quarter of a frame, around a pixel of the object it was drawn for."""
-        example, k = drawn
-        side, cells = example.labels.shape[-1], example.reading.logits.shape[-1] // 4
-        kept = (cells + 1) // 2
-        if k is None:
-            row, column = (self.source.randrange(cells - kept + 1) for _ in range(2))
-        else:
-            places = (example.labels[0] == k + 1).nonzero()
-            middle = places[self.source.randrange(len(places))] * cells // side
+    def _crop(self, example: Example, k: int | None) -> tuple[Reading, Tensor, Tensor, Tensor]:
+        """A square of a frame around a pixel of an object, with labels, classes asked for and its place."""
+        kept, side = min(self.settings.crop, self.side), example.labels.shape[-1]
+        offsets = [self.source.randrange(self.side - kept + 1) for _ in range(2)]
+        shown = (example.labels[0] == -1 if k is None else example.labels[0] == k + 1).nonzero()
+        if kept < self.side and len(shown):
+            middle = shown[self.source.randrange(len(shown))] * self.side // side
             offsets = [int(m) - self.source.randrange(kept) for m in middle]
-            row, column = (min(max(0, o), cells - kept) for o in offsets)
-        pixels = side // cells  # of the labels a cell
+        cell = CELL // 2
+        row, column = (min(max(0, o), self.side - kept) // cell * cell for o in offsets)
         rows, columns = (
-            slice(row * pixels, (row + kept) * pixels),
-            slice(column * pixels, (column + kept) * pixels),
+            slice(start * side // self.side, (start + kept) * side // self.side) for start in (row, column)
         )
-        reading = example.reading.crop(4 * row, 4 * column, 4 * kept)
-        return reading, example.labels[:, rows, columns], example.asked
+        place = self.place[..., row : row + kept, column : column + kept]
+        return example.reading.crop(row, column, kept), example.labels[:, rows, columns], example.asked, place
 
 
 @torch.no_grad()
@@ -76,8 +88,9 @@ def mean_dice(examples: list[Example], refiner: Refiner | None) -> float:
     overlap, total, shown = (torch.zeros(objects) for _ in range(3))
     for example in examples:
         reading = Reading.stacked([example.reading])
-        device = refiner.mean.device if refiner else reading.logits.device
-        logits = refiner(reading.to(device)).cpu() if refiner else reading.logits.cpu()
+        logits = reading.logits.cpu()
+        if refiner:
+            logits = refiner.drawn(reading.to(refiner.mean.device)).cpu()
         full = F.interpolate(logits, example.labels.shape[-2:], mode="bilinear", align_corners=False)
         strongest, index = full.max(dim=1)
         number = torch.where(strongest > 0, index + 1, 0)

@@ -39,8 +39,8 @@ class Augmentation:
         """Change a sequence.
 
         Args:
-            pixels: ``(T, 3, S, S)`` in 0..1.
-            labels: ``(T, S, S)`` integers.
+            pixels: ``(T, C, S, S)`` in 0..1.
+            labels: ``(T, L, L)`` integers.
             seed: decides the change, on every device alike.
 
         Returns:
@@ -52,6 +52,8 @@ class Augmentation:
         moved = F.grid_sample(
             pixels, where.expand(frames, -1, -1, -1), padding_mode="border", align_corners=False
         )
+        if labels.shape[-1] != pixels.shape[-1]:
+            where = self._grid(random.Random(seed), labels.shape[-1]).to(pixels.device)
         index = F.grid_sample(
             labels.unsqueeze(1).float(),
             where.expand(frames, -1, -1, -1),

@@ -1,91 +1,80 @@
 import pytest
 import torch
-import torch.nn.functional as F
 
 from unprompted.backbones.base import Features
-from unprompted.refinement.network import Reading, Refiner
+from unprompted.refinement.network import Refiner
+from unprompted.refinement.reading import Reading
 
-SIDE, GRID, OBJECTS = 128, 32, 2
+SIDE, OBJECTS, CHANNELS = 64, 2, (4, 8, 16)
 
 
-def frame(side=SIDE, seed=0, pixels=True):
+def frame(seed=0):
     source = torch.Generator().manual_seed(seed)
-    sizes = ((4, side // 4), (8, side // 8), (16, side // 16))
-    fine, middle, coarse = (torch.randn(1, c, s, s, generator=source) for c, s in sizes)
-    shown = torch.rand(1, 3, side, side, generator=source) if pixels else None
-    return Features((fine, middle, coarse), coarse, shown)
+    levels = tuple(
+        torch.randn(1, c, SIDE // s, SIDE // s, generator=source)
+        for c, s in zip(CHANNELS, (4, 8, 16), strict=True)
+    )
+    return Features(levels, levels[2]), torch.rand(1, 5, SIDE, SIDE, generator=source)
 
 
-def masks(side=GRID, seed=1):
-    drawn = torch.randn(OBJECTS, 1, side, side, generator=torch.Generator().manual_seed(seed))
-    return (3 * drawn).clamp(-8, 8)
+def masks(seed=1):
+    return 3 * torch.randn(OBJECTS, 1, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
 def refiner():
     torch.manual_seed(0)
-    return Refiner((4, 8, 16), OBJECTS, width=8, grid=64).eval()
+    return Refiner(CHANNELS, OBJECTS, width=16, side=SIDE).eval()
 
 
-def trained(refiner):
-    torch.nn.init.normal_(refiner.last.weight)
-    return refiner
+def changed_parts():
+    features, pixels = frame()
+    yield features, 1 - pixels, masks()
+    yield features, pixels, -masks()
+    for n in range(3):
+        levels = tuple(-v if i == n else v for i, v in enumerate(features.levels))
+        yield Features(levels, features.position), pixels, masks()
 
 
-def test_an_untrained_refiner_enlarges_masks_and_changes_nothing_else(refiner):
-    given = masks()
-    expected = F.interpolate(given, (64, 64), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(refiner.refined(frame(), given), expected)
+def test_masks_come_out_at_the_side_that_is_worked_on(refiner):
+    assert refiner.refined(*frame(), masks()).shape == (OBJECTS, 1, SIDE, SIDE)
 
 
-def test_a_trained_refiner_reads_pixels_features_and_masks(refiner):
-    trained(refiner)
-    found = refiner.refined(frame(), masks())
-    assert found.shape == (OBJECTS, 1, 64, 64)
-    seen = frame()
-    for changed in (
-        Features(seen.levels, seen.position, 1 - seen.pixels),
-        *(
-            Features(
-                tuple(-v if i == n else v for i, v in enumerate(seen.levels)), seen.position, seen.pixels
-            )
-            for n in range(3)
-        ),
-    ):
-        assert not torch.allclose(refiner.refined(changed, masks()), found, atol=1e-3)
-    assert not torch.allclose(refiner.refined(frame(), -masks()), found, atol=1e-3)
+@pytest.mark.parametrize("part", range(5), ids=["pixels", "masks", "fine", "middle", "coarse"])
+def test_every_part_that_is_read_matters(refiner, part):
+    expected = refiner.refined(*frame(), masks())
+    assert not torch.allclose(refiner.refined(*list(changed_parts())[part]), expected, atol=1e-4)
 
 
-def test_features_finer_than_the_grid_are_averaged():
-    reading = Reading.of(frame(side=512), masks(side=128), grid=64)
-    assert [t.shape[-1] for t in (reading.fine, reading.middle, reading.coarse)] == [64, 32, 16]
-    assert (reading.pixels.shape[-1], reading.logits.shape[-1]) == (256, 64)
-    seen = frame(side=512).levels[0]
-    torch.testing.assert_close(reading.fine[0, 0, 0, 0], seen[0, 0, :2, :2].mean())
+@pytest.mark.parametrize("part", range(1, 5), ids=["masks", "fine", "middle", "coarse"])
+def test_frames_that_are_not_aided_show_pixels_and_place_alone(refiner, part):
+    alone = torch.tensor([False])
+    place = torch.zeros(1, 2, SIDE, SIDE)
+    given = [Reading.of(f, p, m, SIDE) for f, p, m in (next(changed_parts()), list(changed_parts())[part])]
+    given[0] = Reading.of(*frame(), masks(), SIDE)
+    with torch.no_grad():
+        expected, found = (refiner(reading, place, alone) for reading in given)
+    assert torch.equal(found, expected)
 
 
-def test_masks_beyond_certainty_are_cut_off():
-    reading = Reading.of(frame(), torch.full((OBJECTS, 1, GRID, GRID), -1024.0), grid=64)
-    assert bool((reading.logits == -8).all())
+def test_with_both_the_chances_are_the_mean_of_aided_and_not(refiner):
+    reading = Reading.of(*frame(), masks(), SIDE)
+    aided = refiner.drawn(reading)
+    refiner.both.fill_(True)
+    both = refiner.drawn(reading)
+    line = torch.linspace(-1, 1, SIDE)
+    place = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
+    with torch.no_grad():
+        alone = refiner(reading, place, torch.tensor([False]))
 
+    def chances(logits):
+        return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(dim=1)
 
-def test_a_frame_without_pixels_is_read_as_dark(refiner):
-    bare = frame(pixels=False)
-    dark = Features(bare.levels, bare.position, torch.zeros(1, 3, SIDE, SIDE))
-    trained(refiner)
-    assert torch.equal(refiner.refined(bare, masks()), refiner.refined(dark, masks()))
-
-
-def test_a_crop_shows_the_same_place_at_every_level():
-    reading = Reading.of(frame(), masks(), grid=64).crop(8, 4, 16)
-    assert torch.equal(reading.fine, frame().levels[0][..., 8:24, 4:20])
-    assert torch.equal(reading.middle, frame().levels[1][..., 4:12, 2:10])
-    assert torch.equal(reading.coarse, frame().levels[2][..., 2:6, 1:5])
-    assert torch.equal(reading.pixels, frame().pixels[..., 32:96, 16:80])
+    torch.testing.assert_close(chances(both), (chances(aided) + chances(alone)) / 2, atol=1e-5, rtol=1e-4)
 
 
 def test_standardised_channels_have_mean_0_and_deviation_1(refiner):
-    reading = Reading.stacked([Reading.of(frame(seed=n), masks(), 64) for n in range(3)])
+    reading = Reading.stacked([Reading.of(*frame(seed), masks(), SIDE) for seed in range(3)])
     refiner.standardise(reading)
     channel = (reading.middle[:, 5] - refiner.mean[4 + 5]) / refiner.deviation[4 + 5]
     assert float(channel.mean()) == pytest.approx(0, abs=1e-5)
@@ -93,9 +82,9 @@ def test_standardised_channels_have_mean_0_and_deviation_1(refiner):
 
 
 def test_a_restored_refiner_draws_the_same(refiner):
-    trained(refiner)
+    refiner.both.fill_(True)
     again = Refiner.restored(refiner.state_dict())
-    assert torch.equal(again.refined(frame(), masks()), refiner.refined(frame(), masks()))
+    assert torch.equal(again.refined(*frame(), masks()), refiner.refined(*frame(), masks()))
     assert not any(p.requires_grad for p in again.parameters())
 
 
@@ -103,4 +92,4 @@ def test_tensors_of_something_else_are_refused(refiner):
     with pytest.raises(KeyError):
         Refiner.restored({"filters": torch.zeros(1)})
     with pytest.raises(RuntimeError):
-        Refiner.restored(refiner.state_dict() | {"draw.weight": torch.zeros(1)})
+        Refiner.restored(refiner.state_dict() | {"stem.bias": torch.zeros(1)})
