@@ -87,9 +87,10 @@ def run_cell(
     """
     dataset = dataset_of(cell)
     support = [dataset.load(case) for case in episode.support]
-    adapters = borrowed(cell, support, episode.classes, lent, progress)
+    patients = {v.name: dataset.patient(c) for c, (v, _) in zip(episode.support, support, strict=True)}
+    adapters = borrowed(cell, support, patients, episode.classes, lent, progress)
     begun = time.perf_counter()
-    fitted = fit(cell, support, episode.classes, adapters, lent, progress)
+    fitted = fit(cell, support, patients, episode.classes, adapters, lent, progress)
     fit_s = time.perf_counter() - begun
     asked = _Asked(cell, episode, dataset, fitted, pictures)
     results, slices, segment_s = asked.all_queries(progress)

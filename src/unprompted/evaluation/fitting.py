@@ -15,6 +15,7 @@ from unprompted.evaluation.code import code_digest
 from unprompted.evaluation.recipe import Cell
 from unprompted.images import LabelMap, Volume
 from unprompted.registry import METHODS, PEERS
+from unprompted.support import SupportSet
 
 if TYPE_CHECKING:
     from unprompted.segmenter import FittedSegmenter, Segmenter
@@ -53,6 +54,7 @@ class Borrowed:
 def fit(
     cell: Cell,
     support: Labelled,
+    patients: Mapping[str, str],
     classes: dict[int, str],
     adapters: Borrowed | None,
     lent: Path,
@@ -63,6 +65,7 @@ def fit(
     Args:
         cell: names the method.
         support: labelled cases.
+        patients: whom each shows.
         classes: label value to name.
         adapters: those it takes, None for its own or none.
         lent: folder of the tasks that lend theirs.
@@ -71,8 +74,9 @@ def fit(
     if cell.method.peer is not None:
         trained = _peer(cell).fit(support, classes, cell.draw.seed, progress)
         return Fitted(trained.segment, {"weights_sha256": None, "training": trained.about})
+    examples, axis = _sliced(support, patients, classes)
     segmenter = _segmenter(cell, adapters.task if adapters else None)
-    fitted = segmenter.fit(support, classes=classes, seed=cell.draw.seed, progress=progress)
+    fitted = segmenter.fit(examples, axis=axis, seed=cell.draw.seed, progress=progress)
     about: dict[str, Any] = {"weights_sha256": _backbone(cell.backbone).digest}
     if adapters is not None:
         about |= {"adapters_sha256": adapters.digest}
@@ -81,18 +85,24 @@ def fit(
     if fitted.refined.history:
         about["refine_history"] = {world or "plain": told for world, told in fitted.refined.history.items()}
     if cell.lends and fitted.adapted is not None:
-        _keep(fitted, _place(cell, lent, fitted.support.digest))
+        _keep(fitted, _place(cell, lent, examples))
     return Fitted(lambda volume: fitted.segment(volume).labels, about)
 
 
 def borrowed(
-    cell: Cell, support: Labelled, classes: dict[int, str], lent: Path, progress: Progress
+    cell: Cell,
+    support: Labelled,
+    patients: Mapping[str, str],
+    classes: dict[int, str],
+    lent: Path,
+    progress: Progress,
 ) -> Borrowed | None:
     """The adapters that a cell takes from another method, trained here unless they lie there.
 
     Args:
         cell: names the lender.
         support: labelled cases.
+        patients: whom each shows.
         classes: label value to name.
         lent: folder of the tasks that lend theirs.
         progress: called with how far it is.
@@ -102,15 +112,13 @@ def borrowed(
     """
     if cell.lender is None:
         return None
-    from unprompted.segmenter import sliced_support
     from unprompted.task import read_task
 
+    examples, axis = _sliced(support, patients, classes)
     lender = replace(cell, method=cell.lender.model_copy(update={"refine": False}), lender=None)
-    task = _place(lender, lent, sliced_support(support, classes, None)[0].digest)
+    task = _place(lender, lent, examples)
     if not (task / "task.json").exists():
-        fitted = _segmenter(lender, None).fit(
-            support, classes=classes, seed=cell.draw.seed, progress=progress
-        )
+        fitted = _segmenter(lender, None).fit(examples, axis=axis, seed=cell.draw.seed, progress=progress)
         if fitted.adapted is None:
             raise UsageError(
                 f"{cell.lender.label} has no adapters to give; adapters = names an entry that trains"
@@ -154,9 +162,20 @@ def _trained_by(lender: Cell) -> dict[str, Any]:
     return {key: value for key, value in identity(lender).items() if key != "refine"}
 
 
-def _place(lender: Cell, lent: Path, support: str) -> Path:
+def _sliced(
+    support: Labelled, patients: Mapping[str, str], classes: dict[int, str]
+) -> tuple[SupportSet, str | None]:
+    """The labelled cases as slices that know their patient, and the slice axis."""
+    from unprompted.segmenter import sliced_support
+
+    examples, axis = sliced_support(support, classes, None)
+    return examples.of_patients(lambda case: patients[case]), axis
+
+
+def _place(lender: Cell, lent: Path, support: SupportSet) -> Path:
     """The folder of the task that lends, named by its content: cases, method, seed, weights, code."""
-    key = [_trained_by(lender), lender.draw.seed, support, code_of(lender)]
+    cases = [support.digest, support.patients]
+    key = [_trained_by(lender), lender.draw.seed, cases, code_of(lender)]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     return lent / f"{lender.method.method}-{digest}"
 

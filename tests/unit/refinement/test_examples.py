@@ -1,5 +1,5 @@
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -35,6 +35,11 @@ def silent(what, done, of):
 
 def test_the_support_is_parted_by_cases():
     assert parts_of(make_support(cases=3, slices=2, size=64)) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_all_cases_of_a_patient_are_one_part():
+    support = replace(make_support(cases=3, slices=1, size=64), patients=(0, 1, 1))
+    assert parts_of(support) == [[0], [1, 2]]
 
 
 def test_a_single_case_is_parted_into_halves():
