@@ -90,6 +90,9 @@ DATASETS = Registry(
         "isic2018": "unprompted.datasets.isic2018:isic2018",
         "ph2": "unprompted.datasets.ph2:ph2",
         "montgomery": "unprompted.datasets.montgomery:montgomery",
+        "chaos": "unprompted.datasets.chaos:chaos",
+        "refuge": "unprompted.datasets.refuge:refuge",
+        "jsrt": "unprompted.datasets.jsrt:jsrt",
     },
 )
 PEERS = Registry(

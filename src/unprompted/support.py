@@ -1,7 +1,8 @@
 """The labelled examples a method learns from."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ class Example:
         in_mm: whether the case has a physical spacing; False for photographs and video frames.
         spacing: distance between neighbours along ``(d, h, w)`` of its case, millimetres if `in_mm`;
             None where it is not known.
+        patient: whom the case shows; empty where it is the only case of its patient.
     """
 
     image: NDArray[np.float32]
@@ -35,6 +37,7 @@ class Example:
     depth: int = 1
     in_mm: bool = True
     spacing: tuple[float, float, float] | None = None
+    patient: str = ""
 
     def __post_init__(self) -> None:
         if self.image.shape[:2] != self.labels.shape:
@@ -113,6 +116,15 @@ class SupportSet:
         """Names of the cases, sorted."""
         return tuple(sorted({e.case for e in self.examples}))
 
+    @property
+    def patients(self) -> dict[str, str]:
+        """Whom each case shows, by case."""
+        return {e.case: e.patient or e.case for e in self.examples}
+
+    def of_patients(self, patient_of: Callable[[str], str]) -> "SupportSet":
+        """The same examples, knowing whom their cases show: splits then leave whole patients out."""
+        return replace(self, examples=tuple(replace(e, patient=patient_of(e.case)) for e in self.examples))
+
     def restricted(self, examples: Sequence[Example]) -> "SupportSet":
         """Some of the examples only, and the classes that those show.
 
@@ -134,6 +146,28 @@ class SupportSet:
         whole = hashlib.sha256(repr(sorted(self.classes.items())).encode())
         whole.update("".join(sorted(parts)).encode())
         return whole.hexdigest()
+
+
+def patient_in(case: str, pattern: str) -> str:
+    """The part of a case name that names the patient.
+
+    Args:
+        case: its name.
+        pattern: regular expression of that part; empty where every case is a patient of its own.
+
+    Raises:
+        UsageError: the pattern is nowhere in the name, or is none.
+    """
+    try:
+        found = re.search(pattern, case) if pattern else None
+    except re.error as error:
+        raise UsageError(f"the pattern of patients {pattern!r} is no regular expression: {error}") from error
+    if pattern and not (found and found.group()):
+        raise UsageError(
+            f"the pattern of patients {pattern!r} is nowhere in the case name {case!r}; it must match, in "
+            "every case name, the part that names the patient"
+        )
+    return found.group() if found else case
 
 
 def stacked(

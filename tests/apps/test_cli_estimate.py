@@ -41,6 +41,17 @@ def test_methods_are_compared_in_json(call, case_folder, tiny_model_folder):
     assert [trial["case"] for trial in content["methods"][0]["trials"]] == ["labelled-1", "labelled-2"]
 
 
+def test_cases_of_one_patient_are_left_out_together(call, case_folder, fast):
+    words = ("estimate", "-s", case_folder / "support", *fast, "--json")
+    apart = json.loads(call(*words).out)
+    assert apart["split"] == "leave-one-out"
+    together = json.loads(call(*words, "--patients", "^labelled").out)
+    assert together["split"] == "split-half"  # both cases are one patient's
+    ended = call(*words, "--patients", "^pat[0-9]")
+    assert ended.code == 2
+    assert "nowhere in the case name 'labelled-1'" in ended.err
+
+
 def test_one_labelled_slice_gives_a_clear_refusal(call, only_one, fast):
     ended = call("estimate", "-s", only_one, *fast)
     assert ended.code == 2

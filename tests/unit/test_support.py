@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from unprompted.errors import EmptySupport, GeometryMismatch
+from unprompted.errors import EmptySupport, GeometryMismatch, UsageError
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
-from unprompted.support import Example, SupportSet, stacked
+from unprompted.support import Example, SupportSet, patient_in, stacked
 
 
 def make_case(name, labels, labelled=None, spacing_mm=None, classes=None):
@@ -51,6 +51,26 @@ def test_image_and_labels_on_different_grids_are_refused_with_both_grids():
     _, labels = make_case("pat1", np.ones((2, 2, 2)), spacing_mm=(2, 1, 1))
     with pytest.raises(GeometryMismatch, match=r"pat1: .*1 x 1 x 1 mm.* 2 x 1 x 1 mm.*nearest neighbour"):
         SupportSet.from_cases([(volume, labels)])
+
+
+def test_cases_know_their_patient_by_a_pattern_of_their_names():
+    cases = [make_case(name, [[[1]]]) for name in ("p1_ED", "p1_ES", "p2_ED")]
+    support = SupportSet.from_cases(cases).of_patients(lambda case: patient_in(case, "^p[0-9]+"))
+    assert support.patients == {"p1_ED": "p1", "p1_ES": "p1", "p2_ED": "p2"}
+    assert SupportSet.from_cases(cases).patients == {name: name for name in ("p1_ED", "p1_ES", "p2_ED")}
+    assert support.digest == SupportSet.from_cases(cases).digest
+
+
+def test_without_a_pattern_each_case_is_a_patient():
+    assert patient_in("p1_ED", "") == "p1_ED"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"), [("^q", "nowhere in the case name 'p1_ED'"), ("(", "no regular")]
+)
+def test_a_pattern_that_names_no_patient_is_refused(pattern, told):
+    with pytest.raises(UsageError, match=told):
+        patient_in("p1_ED", pattern)
 
 
 def test_the_digest_ignores_names_and_order_but_not_content():

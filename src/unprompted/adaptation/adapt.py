@@ -35,7 +35,7 @@ def adapt(
 
     Args:
         backbone: stays as it is.
-        support: labelled frames of one or several cases.
+        support: labelled frames of one or several cases; of several patients, whole ones are left out.
         settings: budget and choices.
         seed: of episodes and augmentation.
         progress: told the share of the budget that is spent, in percent.
@@ -48,25 +48,40 @@ def adapt(
     """
     base = trainable(backbone)
     tuner = Tuner(base, support, settings, seed, objective)
-    labelled = support.shows().any(dim=1).tolist()
-    cases = sorted({case for case, shown in zip(support.cases, labelled, strict=True) if shown})
-    first = min(len(cases) - 1, len(cases) - max(1, int(len(cases) * settings.left_out)))
+    seen, left_out = split(support, settings.left_out)
     made_by = {
         "digest": base.digest,
         "seed": seed,
+        "support": _digest(support),
         "settings": asdict(settings),
         "objective": repr(objective),
     }
-    training = _Training(tuner, settings, cases[:first] or cases, cases[first:], made_by, checkpoint)
+    training = _Training(tuner, settings, seen, left_out, made_by, checkpoint)
     budget = Budget(settings, clock, progress, training.resumed())
     training.alone(budget)
     history = tuple(tuple(row) for row in training.course.history)
     if not training.course.gained:
         checkpoint.clear()
         return Adapted(backbone, base.digest, {}, 0, history)
-    training.together(budget, cases)
+    training.together(budget, sorted({*seen, *left_out}))
     checkpoint.clear()
     return Adapted(tuner.averaged(), base.digest, tuner.tensors(), tuner.step, history)
+
+
+def split(support: SupportFrames, share: float) -> tuple[list[int], list[int]]:
+    """Cases to train on and cases to judge by, of other patients; of a single case both are that one.
+
+    Args:
+        support: labelled frames; a case without any label is on neither side.
+        share: of the patients, or of the cases of a single one, that is left out; one at least.
+    """
+    labelled = support.shows().any(dim=1).tolist()
+    rows = zip(support.groups, support.cases, labelled, strict=True)
+    told = sorted({(group, case) for group, case, shown in rows if shown})
+    groups = sorted({group for group, _ in told})
+    out = groups[len(groups) - max(1, int(len(groups) * share)) :]
+    left_out = [case for group, case in told if group in out]
+    return [case for group, case in told if group not in out] or left_out, left_out
 
 
 def adapted_for(
@@ -104,8 +119,8 @@ def adapted_for(
 
 
 def _digest(support: SupportFrames) -> str:
-    """SHA-256 over frames and labels."""
-    digest = hashlib.sha256(repr((support.cases, support.positions)).encode())
+    """SHA-256 over frames, labels and whom they show."""
+    digest = hashlib.sha256(repr((support.groups, support.cases, support.positions)).encode())
     for tensor in (support.pixels, support.labels):
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -180,7 +180,7 @@ class Tuner:
     def _recalled(
         self, view: "_View", frame: int, objects: list[int], cases: list[int] | None
     ) -> list[list[MemoryEntry]]:
-        """For each object, memory of the support frames most like a frame, of other cases if there are any.
+        """For each object, memory of the support frames most like a frame, of other patients or cases if any.
 
         Args:
             view: the input size.
@@ -189,12 +189,12 @@ class Tuner:
             cases: cases in training, whose frames are drawn and changed at times; None stands for
                 inference: all cases, the most similar frames as they are.
         """
-        own, count = self.support.cases[frame], self.settings.retrieved
+        groups, count = self.support.groups, self.settings.retrieved
         scores = dict(zip(self.held, self.likeness[frame].tolist(), strict=True))
         order = self.likeness[frame].argsort(descending=True, stable=True).tolist()
         ranked = [self.held[i] for i in order]
         allowed = [f for f in ranked if cases is None or self.support.cases[f] in cases]
-        others = [f for f in allowed if self.support.cases[f] != own]
+        others = [f for f in allowed if groups[f] != groups[frame]]
         apart = [f for f in allowed if f != frame]
         pool = others or apart or allowed
         if cases is not None:

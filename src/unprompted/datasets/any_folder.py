@@ -1,6 +1,5 @@
 """Your own labelled folder, of any layout that ``unprompted segment -s`` takes, as a dataset."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from unprompted.datasets.base import CaseFiles, FolderLayout
 from unprompted.datasets.folder import load_case, recognise
 from unprompted.errors import DataRefused, UsageError
 from unprompted.images import LabelMap, Volume
+from unprompted.support import patient_in
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,7 @@ class AnyFolder:
         Raises:
             UsageError: the pattern is nowhere in the name.
         """
-        if not self.patient_pattern:
-            return case
-        found = re.search(self.patient_pattern, case)
-        if found is None:
-            raise UsageError(f"patient_pattern {self.patient_pattern!r} is nowhere in the case name {case!r}")
-        return found.group()
+        return patient_in(case, self.patient_pattern)
 
     def held_out(self) -> Sequence[str]:
         """There is no official split."""

@@ -84,8 +84,17 @@ def scaled_cases(support: SupportSet, intensity: Intensity) -> list[LabelledSlic
     return cases
 
 
-def labelled_frames(cases: Sequence[LabelledSlices], values: Sequence[int], size: int) -> SupportFrames:
-    """Labelled slices at the model's input size; object k is the k-th of the label values."""
+def labelled_frames(
+    cases: Sequence[LabelledSlices], values: Sequence[int], size: int, patients: Sequence[str] = ()
+) -> SupportFrames:
+    """Labelled slices at the model's input size; object k is the k-th of the label values.
+
+    Args:
+        cases: labelled slices of each.
+        values: label values.
+        size: S.
+        patients: whom each case shows; empty where every case is a patient of its own.
+    """
     pixels, labels = [], []
     numbers: list[int] = []
     positions: list[int] = []
@@ -95,14 +104,21 @@ def labelled_frames(cases: Sequence[LabelledSlices], values: Sequence[int], size
             labels.append(to_label_frame(label, values, size))
         numbers += [index] * len(case.positions)
         positions += case.positions
+    names = sorted(set(patients))
     return SupportFrames(
-        torch.stack(pixels), torch.stack(labels), len(values), tuple(numbers), tuple(positions)
+        torch.stack(pixels),
+        torch.stack(labels),
+        len(values),
+        tuple(numbers),
+        tuple(positions),
+        patients=tuple(names.index(patients[n]) for n in numbers) if len(names) < len(patients) else (),
     )
 
 
 def support_frames(support: SupportSet, intensity: Intensity, size: int) -> SupportFrames:
     """The support at the model's input size, each case scaled by its own intensities."""
-    return labelled_frames(scaled_cases(support, intensity), list(support.classes), size)
+    whom = [support.patients[case] for case in support.cases]
+    return labelled_frames(scaled_cases(support, intensity), list(support.classes), size, whom)
 
 
 class EncodedFrames:

@@ -53,7 +53,8 @@ class Gallery:
         cases = scaled_cases(self.support, self.intensity)
         if self.views.names:
             cases = [self._shown(case, world) for case in cases]
-        return labelled_frames(cases, list(self.support.classes), size)
+        whom = [self.support.patients[case] for case in self.support.cases]
+        return labelled_frames(cases, list(self.support.classes), size, whom)
 
     def scaled(self, volume: Volume) -> Scaled:
         """The voxels of a query in 0..1, its brightness matched to the support where that is on."""

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from unprompted.errors import UnpromptedError
-from unprompted.evaluation.cells import Progress, cell_path, code_of, dataset_of, run_cell
+from unprompted.evaluation.cells import cell_path, dataset_of, run_cell
 from unprompted.evaluation.episodes import Episode, draw_episode
+from unprompted.evaluation.fitting import Progress, code_of
 from unprompted.evaluation.recipe import Cell, Recipe, cells_of
 from unprompted.io.atomic import replacing
 
-CELLS, PICTURES = "cells", "worst"
+CELLS, PICTURES, LENT = "cells", "worst", "lent"
 Finished = Callable[["Done"], None]
 
 
@@ -113,9 +114,10 @@ def _run_all(missing: Sequence[Planned], jobs: int, progress: Progress) -> Itera
 
 
 def _attempt(planned: Planned, progress: Progress = lambda what, done, of: None) -> Done:
-    pictures = planned.path.parents[1] / PICTURES / planned.path.stem
+    folder = planned.path.parents[1]
+    pictures = folder / PICTURES / planned.path.stem
     try:
-        result = run_cell(planned.cell, planned.episode, pictures, progress)
+        result = run_cell(planned.cell, planned.episode, folder / LENT, pictures, progress)
     except (UnpromptedError, ValueError, RuntimeError, TypeError, OSError, ImportError) as error:
         return Done(planned, None, " ".join(f"{type(error).__name__}: {error}".split()))
     with replacing(planned.path) as partial:

@@ -5,9 +5,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from statistics import fmean
@@ -15,8 +14,8 @@ from typing import Any
 
 from unprompted.datasets.base import Dataset
 from unprompted.errors import UsageError
-from unprompted.evaluation.code import code_digest
 from unprompted.evaluation.episodes import Episode, slices_that_count
+from unprompted.evaluation.fitting import Fitted, Progress, borrowed, code_of, fit, identity
 from unprompted.evaluation.folders import measured
 from unprompted.evaluation.metrics import Overlap, slice_dice
 from unprompted.evaluation.physical import has_mm
@@ -24,29 +23,13 @@ from unprompted.evaluation.recipe import Cell
 from unprompted.evaluation.summary import CaseResult, summarise
 from unprompted.images import LabelMap, Volume
 from unprompted.io.overlay import comparison_png
-from unprompted.registry import DATASETS, METHODS, PEERS
+from unprompted.registry import DATASETS
 
 FORMAT = 1  # of the results; a change that alters numbers raises it
 _KEPT = ("Dice", "Dice_sd", "Dice_ci95", "IoU", "NSD", "NSD_ci95", "HD95", "HD95_ci95", "HD", "MASD",
          "volume_error_ml", "volume_bias_ml", "n", "n_missed", "n_spurious", "n_both_empty")  # fmt: skip
 _BY_CASE = ("Dice", "NSD", "HD95")
 _PICTURES = 2  # worst cases of a cell
-
-Segment = Callable[[Volume], LabelMap]
-Progress = Callable[[str, float, float], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A method after its support.
-
-    Attributes:
-        segment: labels of a query on its own grid.
-        about: what the result should say of the fit, as JSON types.
-    """
-
-    segment: Segment
-    about: Mapping[str, Any]
 
 
 def dataset_of(cell: Cell) -> Dataset:
@@ -76,7 +59,7 @@ def cell_path(folder: Path, cell: Cell, episode: Episode) -> Path:
         "support": episode.support,
         "queries": episode.queries,
         "classes": {str(value): name for value, name in episode.classes.items()},
-        "method": _identity(cell),
+        "method": identity(cell),
         "seed": cell.draw.seed,
         "slices": cell.slices,
         "tolerance_mm": cell.tolerance_mm,
@@ -89,6 +72,7 @@ def cell_path(folder: Path, cell: Cell, episode: Episode) -> Path:
 def run_cell(
     cell: Cell,
     episode: Episode,
+    lent: Path,
     pictures: Path | None = None,
     progress: Progress = lambda what, done, of: None,
 ) -> dict[str, Any]:
@@ -97,13 +81,16 @@ def run_cell(
     Args:
         cell: what to do.
         episode: on whom.
+        lent: folder of fitted tasks whose adapters other methods of the recipe take.
         pictures: folder for pictures of the worst cases, named by this path with a number.
         progress: called with how far it is.
     """
     dataset = dataset_of(cell)
     support = [dataset.load(case) for case in episode.support]
+    patients = {v.name: dataset.patient(c) for c, (v, _) in zip(episode.support, support, strict=True)}
+    adapters = borrowed(cell, support, patients, episode.classes, lent, progress)
     begun = time.perf_counter()
-    fitted = _fitted(cell, support, episode.classes, progress)
+    fitted = fit(cell, support, patients, episode.classes, adapters, lent, progress)
     fit_s = time.perf_counter() - begun
     asked = _Asked(cell, episode, dataset, fitted, pictures)
     results, slices, segment_s = asked.all_queries(progress)
@@ -113,7 +100,7 @@ def run_cell(
         "format": FORMAT,
         "dataset": cell.dataset.name,
         "method": cell.method.label,
-        "made_by": _identity(cell),
+        "made_by": identity(cell),
         "backbone": cell.backbone,
         "shots": cell.draw.shots,
         "seed": cell.draw.seed,
@@ -135,13 +122,8 @@ def run_cell(
             "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
         },
         "versions": {name: metadata.version(name) for name in ("unprompted", "torch", "surface-distance")},
-        "code": code_digest(_module(cell)),
+        "code": code_of(cell),
     }
-
-
-def code_of(cell: Cell) -> str:
-    """The digest of the code that would run a cell today."""
-    return code_digest(_module(cell))
 
 
 class _Asked:
@@ -192,75 +174,6 @@ class _Asked:
     def _picture(self, case: str) -> Path:
         assert self.pictures is not None
         return self.pictures.with_name(f"{self.pictures.name}-{_plain(case)}.png")
-
-
-def _fitted(
-    cell: Cell,
-    support: list[tuple[Volume, LabelMap]],
-    classes: dict[int, str],
-    progress: Progress,
-) -> Fitted:
-    if cell.method.peer is not None:
-        trained = _peer(cell).fit(support, classes, cell.draw.seed, progress)
-        return Fitted(trained.segment, {"weights_sha256": None, "training": trained.about})
-    from unprompted import Adaptation, Segmenter, Views
-    from unprompted.refinement.settings import Refinement
-    from unprompted.segmenter import make_method
-
-    segmenter = Segmenter(
-        make_method(cell.method.method or "", cell.method.settings),
-        _backbone(cell.backbone),
-        Views.named(cell.method.views),
-        Adaptation(seconds=cell.method.adapt_s, steps=cell.method.adapt_steps),
-        Refinement() if cell.method.refine else Refinement(steps=0),
-    )
-    fitted = segmenter.fit(support, classes=classes, seed=cell.draw.seed, progress=progress)
-    about: dict[str, Any] = {"weights_sha256": _backbone(cell.backbone).digest}
-    if fitted.adapted is not None:
-        about |= {"adapt_steps": fitted.adapted.steps, "adapt_history": fitted.adapted.history}
-    if fitted.refined.history:
-        about["refine_history"] = {world or "plain": told for world, told in fitted.refined.history.items()}
-    return Fitted(lambda volume: fitted.segment(volume).labels, about)
-
-
-def _peer(cell: Cell) -> Any:
-    name = cell.method.peer or ""
-    try:
-        return PEERS.load(name)(**cell.method.settings)
-    except ImportError as error:
-        raise UsageError(f'peer {name}: {error}; pip install "unprompted[bench]"') from error
-    except TypeError as error:
-        raise UsageError(f"peer {name}: {error}") from error
-
-
-@lru_cache(maxsize=2)
-def _backbone(source: str) -> Any:
-    from unprompted import load_backbone
-
-    return load_backbone(source)
-
-
-def _identity(cell: Cell) -> dict[str, Any]:
-    """Everything that decides what a method does, with every default spelled out."""
-    entry = cell.method
-    if entry.peer is not None:
-        return {"peer": entry.peer, "settings": asdict(_peer(cell))}
-    from unprompted.segmenter import make_method, settings_of
-
-    return {
-        "method": entry.method,
-        "settings": settings_of(make_method(entry.method or "", entry.settings)),
-        "views": list(entry.views),
-        "adapt_s": entry.adapt_s,
-        "adapt_steps": entry.adapt_steps,
-        "refine": entry.refine,
-        "weights_sha256": _backbone(cell.backbone).digest,
-    }
-
-
-def _module(cell: Cell) -> str:
-    path = PEERS[cell.method.peer] if cell.method.peer is not None else METHODS[cell.method.method or ""]
-    return path.split(":")[0]
 
 
 def _other_dice(

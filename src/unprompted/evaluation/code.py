@@ -11,10 +11,10 @@ _NO_CODE = ("unprompted", "unprompted.registry", "unprompted.errors")  # lists a
 
 
 @lru_cache
-def code_digest(module: str) -> str:
-    """The digest of a module with everything of this package it imports, and of the engine that runs it."""
+def code_digest(*modules: str) -> str:
+    """The digest of modules with everything of this package they import, and of the engine that runs them."""
     reached: dict[str, str] = {}
-    waiting = [module, _ENGINE]
+    waiting = [*modules, _ENGINE]
     while waiting:
         name = waiting.pop()
         if name in reached or name in _NO_CODE:

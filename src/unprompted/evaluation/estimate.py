@@ -144,7 +144,8 @@ def estimate(
         segmenters: what is compared, not yet fitted.
         classes: as `Segmenter.fit` takes them.
         axis: slice axis; None takes the axis of largest spacing.
-        patients: case to patient, where one patient has several cases, which are then left out together.
+        patients: case to patient, where one patient has several cases, which are then left out together;
+            None takes those that the support set knows.
         most: patients left out, evenly spaced by name where there are more.
         seed: decides everything random.
         progress: called with what is being done and how far it is.
@@ -158,7 +159,9 @@ def estimate(
         raise UsageError("nothing to estimate: give at least one method")
     begun = time.perf_counter()
     support, axis = sliced_support(cases, classes, axis)
-    split, folds = folds_of(support, axis, patients, most)
+    if patients is not None:
+        support = support.of_patients(lambda case: patients.get(case, case))
+    split, folds = folds_of(support, axis, most)
     found, total = [], len(folds) * len(segmenters)
     for number, segmenter in enumerate(segmenters):
         if isinstance(segmenter.backbone, str):

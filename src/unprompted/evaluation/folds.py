@@ -1,6 +1,6 @@
 """Labelled cases split into what is learned from and what is asked, so that nothing asked is known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,9 +39,7 @@ class Fold:
     queries: tuple[Query, ...]
 
 
-def folds_of(
-    support: SupportSet, axis: str | None, patients: Mapping[str, str] | None = None, most: int = 10
-) -> tuple[Split, tuple[Fold, ...]]:
+def folds_of(support: SupportSet, axis: str | None, most: int = 10) -> tuple[Split, tuple[Fold, ...]]:
     """Each patient left out once; of a single patient, the lower and the upper half of the slices.
 
     Halves, not every other slice: neighbours in a volume are nearly equal, so they would flatter. A case
@@ -50,13 +48,12 @@ def folds_of(
     Args:
         support: the labelled cases.
         axis: the slice axis they were cut along.
-        patients: case to patient, where one patient has several cases; cases not named are one each.
         most: patients left out; where there are more, as many are taken, evenly spaced by name.
 
     Raises:
         UsageError: nothing can be left out so that the rest shows a class of it.
     """
-    patient_of = {case: (patients or {}).get(case, case) for case in support.cases}
+    patient_of = support.patients
     names = sorted(set(patient_of.values()))
     chosen: list[list[Example]]
     if len(names) == 1:

@@ -61,6 +61,7 @@ class MethodEntry(_Table):
         adapt_s: seconds of adaptation to the support.
         adapt_steps: steps of adaptation, which do not depend on the speed of the machine.
         refine: whether masks of ours are refined by what the support teaches.
+        adapters: another entry, which is fitted on the same support and whose trained weights ours then uses.
         datasets: only these; None for all.
     """
 
@@ -72,14 +73,17 @@ class MethodEntry(_Table):
     adapt_s: float = 0.0
     adapt_steps: int = 0
     refine: bool = True
+    adapters: str | None = None
     datasets: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.method is None) == (self.peer is None):
             raise ValueError("give either method or peer")
-        if self.peer is not None and (self.views or self.adapt_s or self.adapt_steps):
-            raise ValueError("views and adaptation are for our own methods")
+        if self.peer is not None and (self.views or self.adapt_s or self.adapt_steps or self.adapters):
+            raise ValueError("views, adaptation and adapters are for our own methods")
+        if self.adapters is not None and (self.adapt_s or self.adapt_steps):
+            raise ValueError("trained adapters are used as they are; leave adaptation or adapters out")
         known, name = (METHODS, self.method) if self.method else (PEERS, self.peer)
         if name not in known:
             raise ValueError(f"no {known.kind} is called {name!r}; known: {', '.join(known)}")
@@ -157,6 +161,23 @@ class Recipe(_Table):
                 raise ValueError(f"{entry.label}: no dataset is called {', '.join(sorted(strangers))}")
         return self
 
+    @model_validator(mode="after")
+    def _lenders(self) -> Self:
+        for entry in self.methods:
+            lender = self.lender_of(entry)
+            if entry.adapters is None or (lender and lender.method and lender.adapters is None):
+                continue
+            own = [e.label for e in self.methods if e.method and e.adapters is None]
+            raise ValueError(
+                f"{entry.label}: adapters = {entry.adapters!r} is no entry of ours that trains its own; "
+                f"there are {', '.join(own) or 'none'}"
+            )
+        return self
+
+    def lender_of(self, entry: MethodEntry) -> MethodEntry | None:
+        """The entry whose adapters another one takes."""
+        return next((other for other in self.methods if other.label == entry.adapters), None)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -170,6 +191,8 @@ class Cell:
         slices: which slices count.
         tolerance_mm: of NSD.
         root: folder of the dataset's files, None for generated ones.
+        lender: whose adapters the method takes, None for nobody's.
+        lends: whether other methods of the recipe take the adapters of this one.
     """
 
     dataset: DatasetEntry
@@ -179,6 +202,8 @@ class Cell:
     slices: Slices
     tolerance_mm: float
     root: Path | None
+    lender: MethodEntry | None = None
+    lends: bool = False
 
     @property
     def label(self) -> str:
@@ -209,6 +234,7 @@ def cells_of(recipe: Recipe, base: Path) -> Iterator[Cell]:
         recipe: what to do.
         base: the folder that the paths of datasets are below.
     """
+    lenders = {entry.adapters for entry in recipe.methods}
     for dataset in recipe.datasets:
         shots, seeds = dataset.shots or recipe.shots, dataset.seeds or recipe.seeds
         root = base / dataset.path if dataset.path is not None else None
@@ -218,4 +244,14 @@ def cells_of(recipe: Recipe, base: Path) -> Iterator[Cell]:
             queries = dataset.queries or recipe.queries
             draw = Draw(count, seed, queries, recipe.folds, dataset.official, dataset.labels)
             for backbone in recipe.backbones if method.method else (NO_BACKBONE,):
-                yield Cell(dataset, method, backbone, draw, recipe.slices, recipe.tolerance_mm, root)
+                yield Cell(
+                    dataset,
+                    method,
+                    backbone,
+                    draw,
+                    recipe.slices,
+                    recipe.tolerance_mm,
+                    root,
+                    recipe.lender_of(method),
+                    method.label in lenders,
+                )

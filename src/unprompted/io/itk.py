@@ -1,5 +1,6 @@
 """NRRD, MHA and MHD files through SimpleITK."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,28 @@ class Itk:
             image.SetMetaData(key, value)
         with replacing(path) as partial:
             sitk.WriteImage(image, str(partial), useCompression=True)
+
+
+def read_slices(files: Sequence[Path]) -> Volume:
+    """A volume from files of one slice each (DICOM, say), stacked in the given order.
+
+    Raises:
+        UnreadableFile: the slices do not make a volume.
+    """
+    slices = [_load(file) for file in files]
+    grids = [_native_grid(image, file) for image, file in zip(slices, files, strict=True)]
+    first, last = grids[0], grids[-1]
+    if any(g.shape != (1, *first.shape[1:]) for g in grids):
+        sizes = sorted({g.shape for g in grids})
+        raise UnreadableFile(f"{files[0].parent}: slices of one size are wanted, found {sizes}")
+    affine = first.affine.copy()
+    if len(grids) > 1:  # the distance is that of positions: the thickness of slices may differ from it
+        affine[:3, 0] = (last.affine[:3, 3] - first.affine[:3, 3]) / (len(grids) - 1)
+    if not np.linalg.det(affine[:3, :3]):
+        raise UnreadableFile(f"{files[0].parent}: the first and the last slice lie in the same plane")
+    native = Grid((len(grids), *first.shape[1:]), affine)
+    voxels = np.concatenate([_stored(i, g) for i, g in zip(slices, grids, strict=True)]).astype(np.float32)
+    return Volume(voxels, native, name=files[0].parent.name)
 
 
 def _load(path: Path, refusal: type[Exception] = UnreadableFile) -> Any:

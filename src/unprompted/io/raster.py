@@ -87,6 +87,12 @@ def mask_values(path: Path) -> set[int]:
     return {int(value) for page in pages for value in np.unique(page)}
 
 
+def grey_values(path: Path) -> NDArray[np.uint8]:
+    """The greys ``(H, W)`` of a picture, for masks whose greys are not yet labels."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L"))
+
+
 def label_picture(labels: Labels) -> Image.Image:
     """An indexed picture of ``(H, W)`` labels; plain 16-bit grey for uint16."""
     if labels.dtype == np.uint16:

@@ -31,6 +31,7 @@ class SupportFrames:
         cases: index of the case of each frame, length N.
         positions: slice index of each frame in its case, length N.
         copies: number of the augmented copy each frame is, 0 for the slice itself; empty where none is.
+        patients: index of the patient of each frame, empty where every case is a patient of its own.
     """
 
     pixels: Tensor
@@ -39,6 +40,7 @@ class SupportFrames:
     cases: tuple[int, ...]
     positions: tuple[int, ...]
     copies: tuple[int, ...] = ()
+    patients: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -64,7 +66,13 @@ class SupportFrames:
             tuple(self.cases[n] for n in index),
             tuple(self.positions[n] for n in index),
             tuple(self.copies[n] for n in index) if self.copies else (),
+            tuple(self.patients[n] for n in index) if self.patients else (),
         )
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """What a split never parts, as an index of each frame: patients, or the cases of a single one."""
+        return self.patients if len(set(self.patients)) > 1 else self.cases
 
     def shows(self) -> Tensor:
         """Whether a frame shows an object, ``(N, K)`` bool."""

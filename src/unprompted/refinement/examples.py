@@ -76,9 +76,9 @@ class Gathering:
 
 
 def parts_of(support: SupportFrames) -> list[list[int]]:
-    """Frames of each case, or of the halves of a single one; none if one part alone shows a class."""
-    cases = sorted(set(support.cases))
-    parts = [[n for n, c in enumerate(support.cases) if c == case] for case in cases]
+    """Frames of each patient, or case, or half of a single one; none if one part alone shows a class."""
+    groups = support.groups
+    parts = [[n for n, g in enumerate(groups) if g == group] for group in sorted(set(groups))]
     if len(parts) == 1:
         frames = parts[0]
         parts = [half for half in (frames[: len(frames) // 2], frames[len(frames) // 2 :]) if half]

@@ -192,6 +192,18 @@ def test_of_many_cases_a_fifth_is_left_out(run):
     assert tuner.trained[0] == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
+def test_all_cases_of_a_patient_are_left_out_together(run):
+    frames = replace(make_support(cases=5, slices=1), patients=(0, 0, 1, 2, 2))
+    _, tuner = run(Adaptation(steps=4), frames=frames)
+    assert tuner.judged[0] == [3, 4]
+    assert tuner.trained[0] == [0, 1, 2]
+
+
+def test_of_a_single_patient_a_case_is_left_out(run):
+    _, tuner = run(Adaptation(steps=4), frames=replace(make_support(cases=2, slices=1), patients=(0, 0)))
+    assert (tuner.trained[0], tuner.judged[0]) == ([0], [1])
+
+
 def test_a_case_without_any_label_is_neither_trained_on_nor_left_out(run, support):
     _, tuner = run(Adaptation(steps=8), frames=without(support, [(2, 1), (2, 2)]))
     assert tuner.trained == [[0]] * 4 + [[0, 1]] * 4
@@ -259,6 +271,27 @@ def test_a_checkpoint_of_another_fit_is_not_used(backbone, support, easy, tmp_pa
     checkpoint.save({"made_by": {"seed": 1}})
     found = adapt(backbone, support, settings, seed=0, checkpoint=checkpoint)
     assert same(found.tensors, adapt(backbone, support, settings, seed=0).tensors)
+
+
+def test_a_checkpoint_of_other_labelled_cases_is_not_used(monkeypatch, backbone, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "training.pt")
+
+    def trained(frames, tuner):
+        monkeypatch.setattr(module, "Tuner", tuner)
+        adapt(backbone, frames, Adaptation(steps=8), 0, clock=tuner.clock, checkpoint=checkpoint)
+
+    class Stopped(Scripted):
+        def score(self, cases):
+            if len(self.judged) == 2:
+                raise KeyboardInterrupt
+            return super().score(cases)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(make_support(cases=3, slices=1), Stopped())
+    assert checkpoint.load()["course"]["check"] == 1
+    afresh = Scripted()
+    trained(make_support(cases=4, slices=1), afresh)
+    assert len(afresh.judged) == 5  # the check before training, and four more
 
 
 def test_a_damaged_checkpoint_is_no_checkpoint(tmp_path):

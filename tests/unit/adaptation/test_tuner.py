@@ -103,6 +103,11 @@ def test_support_comes_from_other_cases(recalled, support):
     assert recalled(support, 0, [0, 1], None) <= {2, 3, 4, 5}
 
 
+def test_another_case_of_the_same_patient_is_no_support(recalled, support):
+    of_two = replace(support, patients=(0, 0, 0, 0, 1, 1))
+    assert recalled(of_two, 0, [0, 1], [0, 1, 2]) <= {4, 5}
+
+
 def test_the_case_left_out_is_no_support_either(recalled, support):
     assert recalled(support, 0, [0, 1], [0, 1]) == {2, 3}
     assert recalled(support, 0, [0, 1], [0]) == {1}  # the only case in training supports itself

@@ -140,6 +140,55 @@ def write_montgomery(root):
     picture(root / "ManualMask" / "rightMask" / name, spot(left=5))
 
 
+def slice_of_mr(path, array, above_mm):
+    """A DICOM slice with rows to the left and columns to the back, as axial MR is stored."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = SimpleITK.GetImageFromArray(array[None].astype(np.int16))
+    image.SetSpacing((1.5, 1.5, 5.0))
+    position = f"-100\\-90\\{above_mm}"
+    for tag, value in {"0020|0032": position, "0020|0037": "1\\0\\0\\0\\1\\0", "0008|0060": "MR"}.items():
+        image.SetMetaData(tag, value)
+    SimpleITK.WriteImage(image, str(path))
+
+
+def write_chaos(root):
+    greys = np.array([0, 63, 126, 189, 252], np.uint8)[labels_of(1, 2, 3, 4)]
+    for patient in (1, 10):
+        for scan in ("T2SPIR/DICOM_anon", "T1DUAL/DICOM_anon/InPhase", "T1DUAL/DICOM_anon/OutPhase"):
+            folder = root / "MR" / str(patient) / scan
+            for d in range(3):  # numbered from the head down
+                slice_of_mr(folder / f"IMG-0002-{d + 1:05d}.dcm", 100 * d + labels_of(1)[d], 40 - 8 * d)
+                picture(
+                    root / "MR" / str(patient) / scan[:6] / "Ground" / f"IMG-0002-{d + 1:05d}.png", greys[d]
+                )
+
+
+def write_refuge(root):
+    mask = np.where(spot(1, left=2) > 0, 128, 255).astype(np.uint8)
+    mask[3, 3] = 0  # the cup
+    notes, photo = root / "Annotation-Training400" / "Disc_Cup_Masks", np.stack([grey()] * 3, axis=-1)
+    for image, truth in (
+        ("REFUGE-Training400/Training400/Glaucoma/g0001.jpg", notes / "Glaucoma" / "g0001.bmp"),
+        ("REFUGE-Training400/Training400/Non-Glaucoma/n0001.jpg", notes / "Non-Glaucoma" / "n0001.bmp"),
+        ("REFUGE-Validation400/V0001.jpg", root / "REFUGE-Validation400-GT" / "Disc_Cup_Masks" / "V0001.bmp"),
+        ("Test400/T0001.jpg", root / "REFUGE-Test-GT" / "Disc_Cup_Masks" / "N" / "T0001.bmp"),
+    ):
+        picture(root / image, photo)
+        picture(truth, mask)
+
+
+def write_jsrt(root):
+    (root / "All247images").mkdir()
+    pixels = np.full((2048, 2048), 1000, ">u2")
+    pixels[0, 0] = 3000
+    for name, fold in (("JPCLN001", 1), ("JPCNN002", 2)):
+        pixels.tofile(root / "All247images" / f"{name}.IMG")
+        for left, structure in enumerate(("left lung", "right lung", "heart", "left clavicle")):
+            mask = np.zeros((1024, 1024), np.uint8)
+            mask[:8, left] = 255
+            picture(root / "scratch" / f"fold{fold}" / "masks" / structure / f"{name}.gif", mask)
+
+
 def write_autolaparo(root):
     for sequence in ("001", "002"):
         for frame in (1, 2):
@@ -179,6 +228,9 @@ WANTED = {
     "isic2018": Wanted(write_isic2018, ("ISIC_0000000",), 1, {1}, (1, 8, 8)),
     "ph2": Wanted(write_ph2, ("IMD003",), 1, {1}, (1, 8, 8)),
     "montgomery": Wanted(write_montgomery, ("MCUCXR_0001_0",), 2, {1, 2}, (1, 8, 8)),
+    "chaos": Wanted(write_chaos, ("01", "10"), 4, {1, 2, 3, 4}, SHAPE),
+    "refuge": Wanted(write_refuge, ("T0001", "V0001", "g0001", "n0001"), 2, {1, 2}, (1, 8, 8), ("T0001",)),
+    "jsrt": Wanted(write_jsrt, ("JPCLN001", "JPCNN002"), 3, {1, 2, 3}, (1, 1024, 1024)),
     "autolaparo": Wanted(
         write_autolaparo, ("001", "002"), 1, {1}, (2, 8, 8), (), (("sequence_pattern", "^[0-9]+"),)
     ),
@@ -280,6 +332,42 @@ def test_several_lesions_of_one_image_are_put_together(opened):
 def test_lungs_are_left_and_right(opened):
     _, labels = opened("montgomery", WANTED["montgomery"], partial=True).load("MCUCXR_0001_0")
     assert (labels.labels == spot(1, left=0) + spot(2, left=5)).all()
+
+
+def test_masks_of_mr_lie_on_the_slices_they_are_named_after(opened, tmp_path):
+    volume, labels = opened("chaos", WANTED["chaos"], partial=True).load("10")
+    assert volume.grid.spacing == (8.0, 1.5, 1.5)  # of positions, not the thickness of 5 mm
+    assert [float(page.min()) for page in volume.voxels] == [200.0, 100.0, 0.0]  # from the feet up
+    assert labels.labels[1].any()
+    assert not labels.labels[[0, 2]].any()
+    assert (labels.labels[1][volume.voxels[1] == 101] == 1).all()
+    assert DATASETS.load("chaos")(root=tmp_path, sequence="t1-out", partial=True).cases() == ("01", "10")
+    with pytest.raises(UsageError, match="no sequence 't1'; use t2, t1-in, t1-out"):
+        DATASETS.load("chaos")(root=tmp_path, sequence="t1")
+
+
+def test_a_missing_mask_of_a_slice_is_told(opened, tmp_path):
+    dataset = opened("chaos", WANTED["chaos"], partial=True)
+    (tmp_path / "MR" / "1" / "T2SPIR" / "Ground" / "IMG-0002-00002.png").unlink()
+    with pytest.raises(DataRefused, match=r"patient 01: 3 slices in .* and 2 masks in"):
+        dataset.load("01")
+
+
+def test_the_cup_lies_in_the_disc(opened):
+    _, labels = opened("refuge", WANTED["refuge"], partial=True).load("g0001")
+    assert labels.labels[0, 2:5, 2:5].tolist() == [[1, 1, 1], [1, 2, 1], [1, 1, 1]]
+    assert labels.labels.astype(bool).sum() == 9
+
+
+def test_raw_x_rays_are_read_at_the_size_of_their_masks(opened, tmp_path):
+    dataset = opened("jsrt", WANTED["jsrt"], partial=True)
+    volume, labels = dataset.load("JPCLN001")
+    assert volume.voxels[0, 0, :2].tolist() == [1500.0, 1000.0]
+    assert labels.labels[0, 0, :5].tolist() == [1, 2, 3, 0, 0]
+    image = tmp_path / "All247images" / "JPCLN001.IMG"
+    image.write_bytes(image.read_bytes()[:-2])
+    with pytest.raises(DataRefused, match="4194303 numbers of 16 bits, an image of JSRT has 2048 x 2048"):
+        dataset.load("JPCLN001")
 
 
 def test_laparoscopy_is_video_with_all_instruments_as_one_class_or_each_part(opened):

@@ -33,8 +33,8 @@ def test_every_case_is_asked_once_and_then_not_learned_from():
 
 def test_cases_of_one_patient_are_left_out_together():
     support = make_support({"a-ED": [1, 2], "a-ES": [1, 2], "b": [1, 2]})
-    patients = {"a-ED": "a", "a-ES": "a"}
-    assert split_of(support, patients=patients)[1] == [(("b",), ["a-ED", "a-ES"]), (("a-ED", "a-ES"), ["b"])]
+    support = support.of_patients(lambda case: case[0])
+    assert split_of(support)[1] == [(("b",), ["a-ED", "a-ES"]), (("a-ED", "a-ES"), ["b"])]
 
 
 def test_of_many_cases_a_few_are_asked_evenly_spaced_and_all_others_learned_from():

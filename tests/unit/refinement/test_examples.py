@@ -35,6 +35,11 @@ def test_the_support_is_parted_by_cases():
     assert parts_of(make_support(cases=3, slices=2, size=64)) == [[0, 1], [2, 3], [4, 5]]
 
 
+def test_all_cases_of_a_patient_are_one_part():
+    support = replace(make_support(cases=3, slices=1, size=64), patients=(0, 1, 1))
+    assert parts_of(support) == [[0], [1, 2]]
+
+
 def test_a_single_case_is_parted_into_halves():
     assert parts_of(make_support(cases=1, slices=5, size=64)) == [[0, 1], [2, 3, 4]]
 

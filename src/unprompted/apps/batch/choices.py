@@ -93,6 +93,8 @@ class SupportChoice:
         shots: use the first cases by name only; None for all.
         sparse: slices without any label are unlabelled rather than background.
         train: more labelled cases, to train the backbone on; they do not go to memory.
+        patients: regular expression of the part of a case name that names the patient; empty where every
+            case is a patient of its own.
     """
 
     folder: Path
@@ -101,6 +103,7 @@ class SupportChoice:
     shots: int | None = None
     sparse: bool = False
     train: Path | None = None
+    patients: str = ""
 
     def __post_init__(self) -> None:
         if self.shots is not None and self.shots < 1:

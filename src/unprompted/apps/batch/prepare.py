@@ -11,7 +11,7 @@ from unprompted.datasets.pairing import listed
 from unprompted.errors import DataRefused, UsageError
 from unprompted.images import LabelMap, Volume
 from unprompted.intensity import Intensity
-from unprompted.support import SupportSet, chosen_classes, classes_of
+from unprompted.support import SupportSet, chosen_classes, classes_of, patient_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +53,32 @@ def read_support(choice: SupportChoice, watch: Watcher) -> Learnable:
 
     axis = choice.axis or common_axis([volume for volume, _ in loaded])
     sliced = [_sliced(volume, labels, axis, choice.sparse) for volume, labels in loaded]
-    support = SupportSet.from_cases(sliced, classes)
+    support = _of_patients(SupportSet.from_cases(sliced, classes), choice, watch)
     more = recognise(choice.train, need_labels=True).cases if choice.train else []
     images = frozenset(files.image.resolve() for files in [*cases, *more])
-    training = _training(more, axis, choice.sparse, watch) if more else None
+    training = _training(more, axis, choice, watch) if more else None
     return Learnable(support, axis, Intensity.decide(support), images, training)
 
 
-def _training(cases: Sequence[CaseFiles], axis: str | None, sparse: bool, watch: Watcher) -> SupportSet:
+def _of_patients(support: SupportSet, choice: SupportChoice, watch: Watcher) -> SupportSet:
+    """The support with whom its cases show, where a call says how their names tell."""
+    if not choice.patients:
+        return support
+    support = support.of_patients(lambda case: patient_in(case, choice.patients))
+    watch.say("patients", f"{listed(sorted(set(support.patients.values())))}; each is left out whole")
+    return support
+
+
+def _training(
+    cases: Sequence[CaseFiles], axis: str | None, choice: SupportChoice, watch: Watcher
+) -> SupportSet:
     """Labelled slices to train on, cut as the support."""
     sliced = []
     for number, files in enumerate(cases):
         watch.progress("reading training cases", number, len(cases))
-        sliced.append(_sliced(*_labelled_case(files, None), axis, sparse))
+        sliced.append(_sliced(*_labelled_case(files, None), axis, choice.sparse))
     watch.progress("reading training cases", len(cases), len(cases))
-    training = SupportSet.from_cases(sliced)
+    training = _of_patients(SupportSet.from_cases(sliced), choice, watch)
     watch.say("training", f"{len(training.examples)} more labelled slices of {listed(training.cases)}")
     return training
 

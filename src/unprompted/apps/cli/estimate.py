@@ -18,6 +18,7 @@ def estimate(
     axis: options.Axis = None,
     shots: options.Shots = None,
     sparse: options.Sparse = False,
+    patients: options.Patients = "",
     method: Annotated[
         str | None,
         Option(
@@ -51,7 +52,7 @@ def estimate(
     names = [word.strip() for word in (method or DEFAULT_METHOD).split(",") if word.strip()]
     names = list(AUTO_CANDIDATES) if AUTO_METHOD in names else list(dict.fromkeys(names))
     one = names[0] if len(names) == 1 else AUTO_METHOD
-    choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse)
+    choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, patients=patients)
     model = model_of_call(
         one, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
     )

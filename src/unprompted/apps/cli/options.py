@@ -50,6 +50,16 @@ Axis = Annotated[
         show_default=False,
     ),
 ]
+Patients = Annotated[
+    str,
+    Option(
+        "--patients",
+        help="Regular expression of the part of a case name that names the patient, such as '^p[0-9]+'; what "
+        "leaves labelled cases out, to judge, then leaves patients out. Default: each case is one.",
+        rich_help_panel=_SUPPORT,
+        show_default=False,
+    ),
+]
 Shots = Annotated[
     int | None,
     Option(

@@ -28,6 +28,7 @@ def segment(
     shots: options.Shots = None,
     sparse: options.Sparse = False,
     train: options.Train = None,
+    patients: options.Patients = "",
     method: options.Method = None,
     set_: options.Set = None,
     settings: options.Settings = None,
@@ -61,7 +62,7 @@ def segment(
         "--adapt": adapt,
         "--no-refine": not refine,
     }
-    learn_from = _source(support, task, fixed, labels, axis, shots, sparse, train, seed)
+    learn_from = _source(support, task, fixed, labels, axis, shots, sparse, train, patients, seed)
     model = model_of_call(
         method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
     )
@@ -85,6 +86,7 @@ def fit(
     shots: options.Shots = None,
     sparse: options.Sparse = False,
     train: options.Train = None,
+    patients: options.Patients = "",
     method: options.Method = None,
     set_: options.Set = None,
     settings: options.Settings = None,
@@ -107,7 +109,7 @@ def fit(
 
     if support is None:
         raise UsageError("fit needs labelled cases; give their folder with -s")
-    choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train)
+    choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train, patients)
     model = model_of_call(
         method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
     )
@@ -125,6 +127,7 @@ def _source(
     shots: int | None,
     sparse: bool,
     train: Path | None,
+    patients: str,
     seed: int,
 ) -> SupportChoice | Path:
     """The labelled cases or the fitted task: exactly one of them, and nothing a task has fixed already."""
@@ -133,9 +136,15 @@ def _source(
         raise UsageError(f"give labelled cases with -s or a fitted task with -t; {given} given")
     if task is None:
         assert support is not None
-        return SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train)
-    own = {"--labels": labels, "--axis": axis, "--shots": shots, "--sparse": sparse, "--train": train}
-    own["--seed"] = seed
+        return SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train, patients)
+    own: dict[str, object] = {
+        "--labels": labels,
+        "--axis": axis,
+        "--shots": shots,
+        "--sparse": sparse,
+        "--train": train,
+    }
+    own |= {"--patients": patients, "--seed": seed}
     said = [option for option, value in (*fixed.items(), *own.items()) if value]
     if said:
         raise UsageError(f"a fitted task has its {', '.join(said)} already; leave it out, or fit again")
