@@ -31,6 +31,7 @@ class Threshold:
 
     paper: ClassVar[str] = "none"
     needs_training: ClassVar[bool] = True
+    looks_ahead: ClassVar[bool] = True
 
     def train(self, backbone, support, seed, progress):
         return {"mean": support.pixels.mean().reshape(1)}

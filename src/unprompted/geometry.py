@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unprompted.errors import GeometryMismatch, UsageError
+from unprompted.slices import is_mapped
 
 Affine = NDArray[np.float64]
 Voxel = TypeVar("Voxel", bound=np.generic)
@@ -166,8 +167,9 @@ class Reordering:
     flips: tuple[bool, bool, bool]
 
     def apply(self, array: NDArray[Voxel]) -> NDArray[Voxel]:
-        """Reorder the first three axes of an array; further axes stay."""
-        return np.ascontiguousarray(self.view(array))
+        """Reorder the first three axes of an array; further axes stay. What is mapped is not copied."""
+        view = self.view(array)
+        return view if is_mapped(array) else np.ascontiguousarray(view)
 
     def view(self, array: NDArray[Voxel]) -> NDArray[Voxel]:
         """The same as `apply` without a copy: writing to it writes to the array."""

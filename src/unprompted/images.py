@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from unprompted.errors import DataRefused, GeometryMismatch, LabelRefused
 from unprompted.geometry import Grid, canonical_reordering
+from unprompted.slices import Slices, blocks, is_mapped
 
 SequenceAxis = Literal["z", "t"]
 
@@ -18,13 +19,14 @@ class Volume:
 
     Attributes:
         voxels: ``(D, H, W)`` for one channel or ``(D, H, W, 3)`` for RGB, float32, finite, as stored
-            in the file (Hounsfield units stay Hounsfield units; 8-bit images stay 0-255).
+            in the file (Hounsfield units stay Hounsfield units; 8-bit images stay 0-255). Large volumes
+            lie in a temporary file, and long films are decoded when frames are asked for, as bytes.
         grid: where the voxels lie.
         axis: "z" for slices of a volume (a single image is D=1), "t" for frames of a video.
         name: the case name, used for output files.
     """
 
-    voxels: NDArray[np.float32]
+    voxels: Slices
     grid: Grid
     axis: SequenceAxis = "z"
     name: str = "case"
@@ -38,13 +40,22 @@ class Volume:
             )
         if shape[:3] != self.grid.shape:
             raise GeometryMismatch(f"{self.name}: voxels {shape[:3]} do not fill the grid {self.grid.shape}")
-        bad = int(self.voxels.size - np.isfinite(self.voxels).sum())
+        voxels: Any = self.voxels
+        bad = (
+            sum(int(np.size(b) - np.isfinite(b).sum()) for b in blocks(voxels)) if _may_be_bad(voxels) else 0
+        )
         if bad:
             raise DataRefused(
                 f"{self.name}: {bad} voxels are NaN or infinite; replace them "
                 "(by the background value, say) before segmenting"
             )
-        object.__setattr__(self, "voxels", np.ascontiguousarray(self.voxels, dtype=np.float32))
+        if isinstance(voxels, np.ndarray) and not is_mapped(voxels):
+            object.__setattr__(self, "voxels", np.ascontiguousarray(voxels, dtype=np.float32))
+
+    @property
+    def whole(self) -> NDArray[np.float32]:
+        """All voxels as one array in memory."""
+        return np.asarray(self.voxels, dtype=np.float32)
 
     @property
     def is_rgb(self) -> bool:
@@ -56,7 +67,8 @@ class Volume:
         if axis is None or self.axis == "t" or self.grid.shape[0] == 1:
             return self
         order = canonical_reordering(self.grid, axis)
-        return replace(self, voxels=order.apply(self.voxels), grid=order.apply_to_grid(self.grid))
+        voxels = order.apply(np.asarray(self.voxels))
+        return replace(self, voxels=voxels, grid=order.apply_to_grid(self.grid))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +117,22 @@ class LabelMap:
             self, labels=order.apply(labels), grid=order.apply_to_grid(self.grid), labelled=labelled
         )
 
+    def counts(self) -> NDArray[np.int64]:
+        """Voxels of every value on every slice, ``(D, n)``; n exceeds every value found and every class."""
+        width = max([largest_label(self.labels), *self.classes]) + 1
+        rows = [np.bincount(one.ravel(), minlength=width) for b in blocks(self.labels) for one in b]
+        return np.stack(rows)
+
     def only_slices_with_labels(self) -> "LabelMap":
         """Treat every slice without any label as unlabelled rather than as background."""
         return replace(self, labelled=np.asarray(self.labels.any(axis=(1, 2))))
+
+
+def largest_label(labels: Slices) -> int:
+    """The largest value of a label map."""
+    return max(int(block.max(initial=0)) for block in blocks(labels))
+
+
+def _may_be_bad(voxels: Slices) -> bool:
+    """Whether values may be no number; frames on demand were looked at when their file was opened."""
+    return isinstance(voxels, np.ndarray) and np.issubdtype(voxels.dtype, np.floating)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unprompted.errors import DataRefused, UsageError
+from unprompted.ranks import quantiles
+from unprompted.slices import Slices, blocks
 from unprompted.support import Example, SupportSet
 
 Voxels = NDArray[np.floating[Any]]
@@ -73,21 +75,25 @@ class Intensity:
         Raises:
             DataRefused: a picture is brighter than the pictures of the support can be.
         """
-        low, high = self._bounds([voxels])
-        return _scaled(voxels, low, high)
+        return scaled(voxels, *self.bounds([voxels]))
 
     def apply_case(self, slices: Sequence[Voxels]) -> list[Scaled]:
         """Slices of one case, scaled together as `apply` would scale their volume."""
-        low, high = self._bounds(slices)
-        return [_scaled(one, low, high) for one in slices]
+        low, high = self.bounds(slices)
+        return [scaled(one, low, high) for one in slices]
 
-    def _bounds(self, parts: Sequence[Voxels]) -> tuple[float, float]:
+    def bounds(self, parts: Sequence[Slices]) -> tuple[float, float]:
+        """What becomes 0 and 1 in one whole case, given in parts; they are never held at once.
+
+        Raises:
+            DataRefused: a picture is brighter than the pictures of the support can be.
+        """
         if self.kind == "percentile":
-            values = parts[0].ravel() if len(parts) == 1 else np.concatenate([p.ravel() for p in parts])
-            low, high = np.percentile(values, (self.low, self.high))
+            at = self.low / 100, self.high / 100
+            low, high = quantiles(lambda: (b for part in parts for b in blocks(part)), at)
             return float(low), float(high)
         if self.kind == "rgb":
-            top = max(float(part.max()) for part in parts)
+            top = max(largest(part) for part in parts)
             if top > self.high:
                 raise DataRefused(
                     f"the support holds pictures of 0 to {self.high:g} but this image reaches {top:g}; "
@@ -114,11 +120,17 @@ class Intensity:
         return f"as stored, {self.low:g} to {self.high:g}"
 
 
-def _scaled(voxels: Voxels, low: float, high: float) -> Scaled:
+def scaled(voxels: Voxels, low: float, high: float) -> Scaled:
+    """Voxels with `low` at 0 and `high` at 1, cut off there."""
     if high <= low:
         return np.zeros(voxels.shape, dtype=np.float32)
-    scaled = (voxels.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-    return np.clip(scaled, 0.0, 1.0, out=scaled)
+    found = (voxels.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    return np.clip(found, 0.0, 1.0, out=found)
+
+
+def largest(voxels: Slices) -> float:
+    """The largest value; of bytes the largest there can be, without a look at them."""
+    return 255.0 if voxels.dtype == np.uint8 else max(float(block.max()) for block in blocks(voxels))
 
 
 def _is_8_bit(image: Voxels) -> bool:

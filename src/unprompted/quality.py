@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unprompted.engine.round_trip import RoundTrip
-from unprompted.images import LabelMap, Volume
+from unprompted.images import LabelMap, Volume, largest_label
 from unprompted.prediction import PredictedDice, Prediction
 from unprompted.registry import ROUND_TRIP_METHOD
 from unprompted.segmenter import FittedSegmenter, make_method
+from unprompted.slices import block_ranges, release, room_for
 from unprompted.support import stacked
 
 _FAILS_BELOW = 0.5  # share of the round trip that true labels reach
@@ -57,13 +58,14 @@ class QualityCheck:
         """
         axis, classes = self.task.axis, self.task.support.classes
         cut = prediction.labels if volume.axis == "t" else prediction.labels.sliced_along(axis)
-        numbers = _numbers(cut, classes)
         shares: dict[int, float] = {}
         if self.way_back is not None:
+            numbers = _numbers(cut, classes)
             shares = self._shares(volume.sliced_along(axis), numbers, self._nearest(prediction))
+        counts = cut.counts()
         judged = []
         for k, (value, name) in enumerate(classes.items(), start=1):
-            pixels = (numbers == k).sum(axis=(1, 2))
+            pixels = counts[:, value]
             if pixels.any():
                 own = _dice_of_iou(float(np.average(prediction.quality[:, k - 1], weights=pixels)))
                 judged.append(_combined(name, own, shares.get(k)))
@@ -118,7 +120,10 @@ def _dice_of_iou(iou: float) -> float:
 
 def _numbers(labels: LabelMap, classes: Mapping[int, str]) -> NDArray[Any]:
     """Object number 1..K of every voxel, 0 for background."""
-    numbers = np.zeros(labels.labels.shape, np.int16)
-    for k, value in enumerate(classes, start=1):
-        numbers[labels.labels == value] = k
+    numbers = room_for(labels.labels.shape, np.int16)
+    number_of = np.zeros(max([largest_label(labels.labels), *classes]) + 1, np.int16)
+    number_of[list(classes)] = range(1, len(classes) + 1)
+    for start, stop in block_ranges(numbers.shape, numbers.dtype):
+        numbers[start:stop] = number_of[labels.labels[start:stop]]
+        release(numbers)
     return numbers

@@ -17,6 +17,7 @@ from unprompted.adaptation.settings import Adaptation
 from unprompted.backbones.adapted import Adapted
 from unprompted.backbones.base import Backbone
 from unprompted.engine.gallery import Gallery
+from unprompted.engine.limits import DEFAULT_LIMITS, Limits
 from unprompted.engine.passes import Prepared, learn
 from unprompted.engine.views import NO_VIEWS, Views, World
 from unprompted.errors import EmptySupport, UsageError
@@ -28,6 +29,7 @@ from unprompted.prediction import Prediction, Provenance
 from unprompted.refinement.learn import UNREFINED, Refined, refine
 from unprompted.refinement.settings import Refinement
 from unprompted.registry import BACKBONES, DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
+from unprompted.slices import release, room_for
 from unprompted.support import SupportSet
 from unprompted.training.checkpoint import Checkpoint
 
@@ -274,7 +276,9 @@ class FittedSegmenter:
         fitted = Prepared.of(method, backbone, gallery, learned, refined.finish)
         return cls(method, backbone, support, intensity, axis, learned, seed, views, adapted, refined, fitted)
 
-    def segment(self, volume: Volume, on_frame: OnFrame | None = None) -> Prediction:
+    def segment(
+        self, volume: Volume, on_frame: OnFrame | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> Prediction:
         """Segment one case.
 
         Args:
@@ -282,6 +286,7 @@ class FittedSegmenter:
             on_frame: called once a frame, when its labels are final, with its position, its labels
                 ``(H, W)`` and its quality ``(K,)``; returning False stops the sweep, and frames not
                 reached stay background. Views that need several passes call it in the last one.
+            limits: what may be held in memory at a time.
 
         Returns:
             Labels on the query's own grid.
@@ -291,11 +296,11 @@ class FittedSegmenter:
         values = np.array([0, *self.support.classes])
         values = values.astype(np.uint8 if values.max() < 256 else np.uint16)
         depth, height, width = sliced.grid.shape
-        labels = np.zeros((depth, height, width), values.dtype)
-        confidence = np.zeros((depth, height, width), np.float16)
+        labels = room_for((depth, height, width), values.dtype)
+        confidence = room_for((depth, height, width), np.float16)
         quality = np.zeros((depth, len(values) - 1), np.float32)
         chosen = {}
-        for found in self.fitted.segment(sliced):
+        for found in self.fitted.segment(sliced, limits):
             position = found.position
             labels[position] = values[found.number.cpu().numpy()]
             confidence[position] = found.probability.cpu().numpy()
@@ -304,6 +309,8 @@ class FittedSegmenter:
                 chosen[position] = found.chosen
             if on_frame and on_frame(position, labels[position], quality[position]) is False:
                 break
+            release(labels)
+            release(confidence)
         back = reordering_between(sliced.grid, volume.grid)
         label_map = LabelMap(back.apply(labels), volume.grid, dict(self.support.classes))
         provenance = self._provenance(time.perf_counter() - begun)

@@ -66,7 +66,7 @@ def autolaparo(
 def _read(files: CaseFiles, frames: list[Path], instruments_only: bool) -> tuple[Volume, LabelMap]:
     assert files.labels is not None
     masks = [files.labels / f"{frame.stem}.png" for frame in frames]
-    voxels = np.concatenate([read_image(frame).voxels for frame in frames])
+    voxels = np.concatenate([read_image(frame).whole for frame in frames])
     stored = np.concatenate([read_labels(mask).labels for mask in masks])
     grid = Grid.without_mm((voxels.shape[0], voxels.shape[1], voxels.shape[2]))
     parts = {_STEP * n: 1 if instruments_only else n for n in range(1, len(_PARTS) + 1)}

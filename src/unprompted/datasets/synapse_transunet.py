@@ -51,7 +51,7 @@ def _read(files: CaseFiles) -> tuple[Volume, LabelMap]:
     if not files.image.is_dir():
         return with_labels(files)
     slices = sorted(files.image.glob(f"{files.name}_slice[0-9]*.npz"))
-    voxels = np.concatenate([read_image(file).voxels for file in slices])
+    voxels = np.concatenate([read_image(file).whole for file in slices])
     labels = np.concatenate([read_labels(file).labels for file in slices])
     grid = Grid.without_mm((voxels.shape[0], voxels.shape[1], voxels.shape[2]))
     return Volume(voxels, grid, name=files.name), LabelMap(labels, grid)

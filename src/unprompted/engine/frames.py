@@ -1,9 +1,8 @@
 """From arrays to what the model sees, and the exact way back."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,12 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone, Features
+from unprompted.engine.limits import DEFAULT_LIMITS, Limits
 from unprompted.intensity import Intensity, Scaled
 from unprompted.methods.base import SupportFrames
 from unprompted.support import SupportSet
-
-_CHUNK = 8  # frames encoded at once
-_KEPT_BYTES = 1 << 30  # encoded frames kept per case; further ones are encoded again when needed
 
 
 def to_frames(slices: NDArray[np.float32], size: int) -> Tensor:
@@ -121,24 +118,40 @@ def support_frames(support: SupportSet, intensity: Intensity, size: int) -> Supp
     return labelled_frames(scaled_cases(support, intensity), list(support.classes), size, whom)
 
 
+class Stack(Protocol):
+    """Slices in 0..1 that come a few at a time: an array is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Scaled: ...
+
+
 class EncodedFrames:
-    """Features of a volume's frames, encoded in chunks and kept while they fit.
+    """Features of a volume's frames, encoded in chunks. The first ones are kept as far as they fit.
+
+    A sweep that starts anywhere needs every frame at most twice, first in order; so no choice of what to
+    keep saves more than keeping what came first and letting it be.
 
     Args:
         backbone: encodes.
         slices: the query, ``(T, H, W)`` or ``(T, H, W, 3)`` in 0..1.
+        limits: how many frames at once, and how many are kept.
     """
 
-    def __init__(self, backbone: Backbone, slices: Scaled) -> None:
+    def __init__(self, backbone: Backbone, slices: Stack, limits: Limits = DEFAULT_LIMITS) -> None:
         self._backbone = backbone
         self._slices = slices
-        self._chunks: OrderedDict[int, list[Features]] = OrderedDict()
+        self._limits = limits
+        self._kept: dict[int, list[Features]] = {}
+        self._free = limits.kept_bytes
+        self._last: dict[int, list[Features]] = {}  # the chunk in use
 
     def __len__(self) -> int:
-        return int(self._slices.shape[0])
+        return len(self._slices)
 
     def __getitem__(self, frame: int) -> Features:
-        return self._chunk(frame // _CHUNK)[frame % _CHUNK]
+        chunk, row = divmod(frame, self._limits.frames)
+        return self._chunk(chunk)[row]
 
     def shown(self, frame: int) -> Tensor:
         """A frame as the model sees it, with the brightness of its neighbours: ``(1, 5, S, S)`` in 0..1."""
@@ -148,18 +161,24 @@ class EncodedFrames:
 
     def pooled(self) -> Tensor:
         """Descriptors of all frames, ``(T, C)``."""
-        chunks = range((len(self) + _CHUNK - 1) // _CHUNK)
+        chunks = range(-(-len(self) // self._limits.frames))
         return torch.stack([f.pooled for c in chunks for f in self._chunk(c)])
 
     def _chunk(self, number: int) -> list[Features]:
-        if number in self._chunks:
-            self._chunks.move_to_end(number)
-            return self._chunks[number]
-        slices = self._slices[number * _CHUNK : (number + 1) * _CHUNK]
+        found = self._kept.get(number) or self._last.get(number)
+        if found is None:
+            self._last = {}  # before the next one takes memory
+            found = self._encoded(number)
+            size = sum(tensor.nbytes for f in found for tensor in (*f.levels, f.pixels) if tensor is not None)
+            if size <= self._free:
+                self._kept[number] = found
+                self._free -= size
+            else:
+                self._last = {number: found}
+        return found
+
+    def _encoded(self, number: int) -> list[Features]:
+        first = number * self._limits.frames
+        slices = self._slices[first : first + self._limits.frames]
         frames = to_frames(slices, self._backbone.input_size).to(self._backbone.device)
-        encoded = self._backbone.encode(frames)
-        self._chunks[number] = encoded
-        size = sum(level.nbytes for f in encoded for level in f.levels)
-        while len(self._chunks) > max(2, _KEPT_BYTES // size):
-            self._chunks.popitem(last=False)
-        return encoded
+        return self._backbone.encode(frames)

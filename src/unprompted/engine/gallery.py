@@ -1,7 +1,6 @@
 """The support of a task as each of its worlds shows it; queries are shown the same way."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unprompted.engine.frames import LabelledSlices, labelled_frames, scaled_cases
-from unprompted.engine.histogram import Landmarks, matched, mean_landmarks
+from unprompted.engine.histogram import Landmarks, landmarks, matched, mean_landmarks
 from unprompted.engine.regions import Region, Size, around, around_found, body, everything, extent, union
+from unprompted.engine.shown import ScaledSlices, ShownSlices
 from unprompted.engine.views import Look, Views, World, reslicable, with_neighbours
 from unprompted.geometry import Grid
 from unprompted.images import Volume
-from unprompted.intensity import Intensity, Scaled
+from unprompted.intensity import Intensity, Scaled, scaled
 from unprompted.methods.base import SupportFrames
+from unprompted.slices import Slices
 from unprompted.support import SupportSet
 
 _LOG = logging.getLogger(__name__)
@@ -56,12 +57,20 @@ class Gallery:
         whom = [self.support.patients[case] for case in self.support.cases]
         return labelled_frames(cases, list(self.support.classes), size, whom)
 
-    def scaled(self, volume: Volume) -> Scaled:
+    def scaled(self, volume: Volume) -> ScaledSlices:
         """The voxels of a query in 0..1, its brightness matched to the support where that is on."""
-        scaled = self.intensity.apply(volume.voxels)
-        return scaled if self._brightness is None else matched(scaled, self._brightness)
+        bounds, wanted = self.intensity.bounds([volume.voxels]), self._brightness
+        plain = ScaledSlices(volume.voxels, lambda voxels: scaled(voxels, *bounds))
+        if wanted is None:
+            return plain
+        own = landmarks(plain)
+        return ScaledSlices(volume.voxels, lambda voxels: matched(scaled(voxels, *bounds), own, wanted))
 
-    def region(self, stack: Scaled) -> Region:
+    def shown(self, stack: ScaledSlices, look: Look) -> ShownSlices:
+        """A query as a look shows it, with its neighbours as the other channels where that is on."""
+        return ShownSlices(stack, look, self._with_neighbours(stack))
+
+    def region(self, stack: Slices) -> Region:
         """What is looked at of a scaled case ``(D, H, W)`` or ``(D, H, W, 3)`` before any zoom."""
         return body(stack) if self.views.body else everything(stack.shape)
 
@@ -87,11 +96,8 @@ class Gallery:
             worlds = [world for world in worlds if world.axis is None]
         return sorted(worlds, key=lambda world: (world.axis is None, not world.mirrored))
 
-    def channels(self, stack: Scaled, positions: Sequence[int]) -> Scaled:
-        """Slices of one channel with their neighbours as the others where that is on, else as they are."""
-        if not self.views.neighbours or stack.ndim == 4:
-            return stack
-        return with_neighbours(stack, positions)
+    def _with_neighbours(self, stack: Slices) -> bool:
+        return self.views.neighbours and stack.ndim == 3
 
     @cached_property
     def _brightness(self) -> Landmarks | None:
@@ -103,11 +109,13 @@ class Gallery:
     def _shown(self, case: LabelledSlices, world: World) -> LabelledSlices:
         images, labels = np.stack(case.images), np.stack(case.labels)
         if self._brightness is not None:
-            images = matched(images, self._brightness)
+            images = matched(images, landmarks(images), self._brightness)
         look = Look.into(world, self.axis, self._labelled_region(images, labels, world.zoomed))
         images, labels = look.of(images), np.ascontiguousarray(look.of(labels))
         positions = case.positions if world.axis is None else range(len(images))
-        return LabelledSlices(list(self.channels(images, positions)), list(labels), positions)
+        if self._with_neighbours(images):
+            images = with_neighbours(images, positions)
+        return LabelledSlices(list(images), list(labels), positions)
 
     def _size(self, case: str, in_mm: bool) -> NDArray[np.float64]:
         """Extent of the classes along ``(d, h, w)`` of a case, in millimetres or relative to its frame."""

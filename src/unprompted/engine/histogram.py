@@ -5,12 +5,14 @@ are kept, for cases are scaled already; foreground is what is not black rather t
 the mean, which would move with the contrast that is to be removed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unprompted.intensity import Scaled
+from unprompted.ranks import quantiles
+from unprompted.slices import Slices, blocks
 
 Landmarks = NDArray[np.float64]
 
@@ -19,20 +21,23 @@ _DECILES = np.linspace(0.0, 1.0, 11)[:-1]  # of the foreground; the first is its
 _STEP = 1e-6  # keeps landmarks apart where many voxels are equally bright
 
 
-def landmarks(values: Scaled) -> Landmarks:
+def landmarks(values: Slices) -> Landmarks:
     """Landmarks of one case in 0..1: 0, ten quantiles of its foreground, 1; strictly growing."""
-    shown = values[values > _BLACK]
-    quantiles = np.quantile(shown if shown.size else values, _DECILES)
-    marks = np.concatenate([[0.0], quantiles, [1.0]])
+    foreground = any((block > _BLACK).any() for block in blocks(values))
+
+    def shown() -> Iterator[Scaled]:
+        return (block[block > _BLACK] if foreground else block for block in blocks(values))
+
+    marks = np.concatenate([[0.0], quantiles(shown, _DECILES.tolist()), [1.0]])
     return marks + _STEP * np.arange(len(marks))
 
 
-def mean_landmarks(cases: Sequence[Scaled]) -> Landmarks:
+def mean_landmarks(cases: Sequence[Slices]) -> Landmarks:
     """What cases are matched to."""
     mean: Landmarks = np.mean([landmarks(values) for values in cases], axis=0)
     return mean
 
 
-def matched(values: Scaled, wanted: Landmarks) -> Scaled:
-    """A case whose landmarks are the wanted ones, linear between them, in 0..1 and never reordered."""
-    return np.interp(values, landmarks(values), wanted).astype(np.float32).clip(0.0, 1.0)
+def matched(values: Scaled, own: Landmarks, wanted: Landmarks) -> Scaled:
+    """Values of a case with its own landmarks moved to the wanted ones, linear between, never reordered."""
+    return np.interp(values, own, wanted).astype(np.float32).clip(0.0, 1.0)

@@ -1,6 +1,6 @@
 """A method in every world of a task, and the mean of what it says there."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,15 +12,18 @@ from torch import Tensor
 from unprompted.backbones.base import Backbone
 from unprompted.engine.frames import EncodedFrames
 from unprompted.engine.gallery import Gallery
+from unprompted.engine.limits import DEFAULT_LIMITS, Limits
 from unprompted.engine.merge import merge, merge_probabilities, probabilities
+from unprompted.engine.parts import in_parts
 from unprompted.engine.regions import Region, around_found, clearly_smaller, everything
+from unprompted.engine.shown import ScaledSlices
 from unprompted.engine.sweep import sweep
 from unprompted.engine.views import Look, World
 from unprompted.geometry import Grid
 from unprompted.images import Volume
-from unprompted.intensity import Scaled
 from unprompted.methods.base import Method, Progress
 from unprompted.prediction import Chosen
+from unprompted.slices import release, room_for
 
 Finish = Callable[[EncodedFrames, int, Tensor], Tensor]  # mask logits (K, 1, h, w) of a frame to better ones
 
@@ -41,9 +44,37 @@ class Said:
     quality: Tensor
     chosen: tuple[Chosen, ...]
 
-    def on_cpu(self) -> "Said":
-        """The same, held in main memory."""
-        return replace(self, logits=self.logits.cpu(), quality=self.quality.cpu())
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a method said about all frames of a pass; the masks of many frames lie on disk.
+
+    Attributes:
+        said: without the masks.
+        logits: ``(D, K, 1, h, w)`` by position.
+    """
+
+    said: tuple[Said, ...]
+    logits: NDArray[np.float32]
+
+    @classmethod
+    def all_of(cls, said: Iterator[Said], depth: int) -> "Kept":
+        """Keep a whole pass."""
+        kept: list[Said] = []
+        logits: NDArray[np.float32] | None = None
+        for frame in said:
+            if logits is None:
+                logits = room_for((depth, *frame.logits.shape), np.float32)
+            logits[frame.position] = frame.logits.float().cpu().numpy()
+            release(logits)
+            kept.append(replace(frame, logits=torch.empty(0), quality=frame.quality.cpu()))
+        assert logits is not None
+        return cls(tuple(kept), logits)
+
+    def __iter__(self) -> Iterator[Said]:
+        for frame in self.said:
+            yield replace(frame, logits=torch.from_numpy(self.logits[frame.position].copy()))
+            release(self.logits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +112,7 @@ class Mean:
     """The mean over several passes of one case, on the grid of the task.
 
     Attributes:
-        soft: probability of every object so far, ``(D, H, W, K)`` float16.
+        soft: probability of every object so far, ``(D, H, W, K)`` float16; a large one lies on disk.
         quality: quality so far, ``(D, K)``.
         share: what one pass counts.
     """
@@ -93,7 +124,7 @@ class Mean:
     @classmethod
     def over(cls, passes: int, shape: tuple[int, ...], objects: int) -> "Mean":
         """The mean over a number of passes, none of them added yet."""
-        soft = np.zeros((*shape, objects), np.float16)
+        soft = room_for((*shape, objects), np.float16)
         return cls(soft, np.zeros((shape[0], objects), np.float32), 1 / passes)
 
     def add(self, look: Look, said: Iterator[Said], across: bool) -> None:
@@ -112,6 +143,7 @@ class Mean:
         for frame in said:
             soft = probabilities(frame.logits, *seen.shape[1:3]).cpu().numpy()
             seen[frame.position] += (soft * self.share).astype(np.float16)
+            release(self.soft)
             score = frame.quality.float().cpu().numpy()
             if not across:
                 self.quality[frame.position] += score * self.share
@@ -165,19 +197,19 @@ class Prepared:
         }
         return cls(method, backbone, gallery, records, finish)
 
-    def segment(self, volume: Volume) -> Iterator[Found]:
+    def segment(self, volume: Volume, limits: Limits = DEFAULT_LIMITS) -> Iterator[Found]:
         """Every slice of a case cut along the task's axis, in the order of its last pass."""
         height, width = volume.grid.shape[1:]
         stack = self.gallery.scaled(volume)
         region = self.gallery.region(stack)
         first, zoomed = None, False
         if self.gallery.views.zoom:
-            first = [frame.on_cpu() for frame in self._said(World(), stack, region)]
+            first = Kept.all_of(self._said(World(), stack, region, limits), len(stack))
             nearer = self._nearer(first, region, volume.grid)
             if nearer is not None:
                 region, first, zoomed = nearer, None, True
         *others, last = self.gallery.worlds_for(volume, zoomed)
-        said = first or self._said(last, stack, region)
+        said = first or self._said(last, stack, region, limits)
         if not others and region == everything(stack.shape):
             for frame in said:
                 merged = merge(frame.logits, height, width)
@@ -185,23 +217,27 @@ class Prepared:
             return
         mean = Mean.over(len(others) + 1, stack.shape[:3], len(self.gallery.support.classes))
         for world in others:
-            mean.add(self._look(world, region), self._said(world, stack, region), world.axis is not None)
+            said_there = self._said(world, stack, region, limits)
+            mean.add(self._look(world, region), said_there, world.axis is not None)
         for frame in said:
             yield mean.finished((region[1], region[2]), frame)
 
-    def _nearer(self, first: list[Said], region: Region, grid: Grid) -> Region | None:
+    def _nearer(self, first: Iterable[Said], region: Region, grid: Grid) -> Region | None:
         """The region around what a first pass found; None where that is nothing or about everything."""
-        numbers = np.zeros(grid.shape, np.int16)
+        numbers = room_for(grid.shape, np.int16)
         seen = self._look(World(), region).of(numbers)
         for frame in first:
             seen[frame.position] = merge(frame.logits, *seen.shape[1:])[0].numpy()
+            release(numbers)
         found = around_found(numbers, self.gallery.expected_size(grid))
         return found if found is not None and clearly_smaller(found, region) else None
 
-    def _said(self, world: World, stack: Scaled, region: Region) -> Iterator[Said]:
-        shown = self._look(world, region).of(stack)
-        frames = EncodedFrames(self.backbone, self.gallery.channels(shown, range(len(shown))))
-        for position, step in sweep(self.method, self.backbone, self.records[world], frames):
+    def _said(self, world: World, stack: ScaledSlices, region: Region, limits: Limits) -> Iterator[Said]:
+        shown = self.gallery.shown(stack, self._look(world, region))
+        again = self.method.looks_ahead  # else no frame is needed twice, so none is kept
+        frames = EncodedFrames(self.backbone, shown, limits if again else replace(limits, kept_bytes=0))
+        backbone = in_parts(self.backbone, limits.objects)
+        for position, step in sweep(self.method, backbone, self.records[world], frames):
             logits = step.decoded.logits
             if world.prefix in self.finish:
                 logits = self.finish[world.prefix](frames, position, logits)

@@ -1,10 +1,14 @@
 """Which part of a case is worth looking at: around its classes, or its body without the background."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unprompted.slices import Slices, blocks
 
 Region = tuple[slice, slice, slice]  # along (d, h, w)
 Size = tuple[float, float, float]  # voxels along (d, h, w)
@@ -31,13 +35,13 @@ def around(numbers: NDArray[np.integer[Any]]) -> Region | None:
     """The smallest region with everything in ``(D, H, W)`` that is not 0, None where nothing is."""
     if not numbers.any():
         return None
-    d, h, w = (slice(int(start), int(stop)) for start, stop in _spans(numbers != 0, 1.0))
+    d, h, w = (slice(int(start), int(stop)) for start, stop in _spans(numbers, lambda n: n != 0, 1.0))
     return d, h, w
 
 
 def extent(mask: NDArray[np.bool_]) -> Size:
     """The size of what a mask ``(D, H, W)`` that is not empty shows."""
-    d, h, w = (stop - start for start, stop in _spans(mask, 1.0))
+    d, h, w = (stop - start for start, stop in _spans(mask, lambda m: m, 1.0))
     return d, h, w
 
 
@@ -51,7 +55,8 @@ def around_found(numbers: NDArray[np.integer[Any]], least: Size) -> Region | Non
         numbers: ``(D, H, W)``, one number a class, 0 is background.
         least: the size expected from the support, in voxels along ``(d, h, w)``; found is seldom all.
     """
-    classes = [_spans(numbers == value, _FOUND_SHARE) for value in np.unique(numbers) if value]
+    values = sorted({int(value) for block in blocks(numbers) for value in np.unique(block)} - {0})
+    classes = [_spans(numbers, partial(np.equal, value), _FOUND_SHARE) for value in values]
     grown = [[_grown(*span, _FOUND_GROWTH) for span in spans] for spans in classes]
     return _region(grown, numbers.shape, _CLASS_MARGIN, least) if grown else None
 
@@ -69,29 +74,43 @@ def clearly_smaller(region: Region, outer: Region) -> bool:
     return _area(region) <= _MOST_SHARE * _area(outer)
 
 
-def body(stack: NDArray[np.float32]) -> Region:
+def body(stack: Slices) -> Region:
     """The region of a case that is not background, ``(D, H, W)`` or ``(D, H, W, 3)`` in 0..1.
 
     Background is what lies below Otsu's threshold (Otsu 1979), which parts voxels into two classes of
     largest variance between them.
     """
-    grey = stack if stack.ndim == 3 else stack.mean(axis=3)
-    mask = grey > _otsu(grey)
-    if not mask.any():
+    threshold = _otsu(stack)
+    counts = _profiles((_grey(block) > threshold for block in blocks(stack)), stack.shape)
+    if not counts[0].any():
         return everything(stack.shape)
-    return _region([_spans(mask, _BODY_SHARE)], mask.shape, _BODY_MARGIN, _NO_SIZE)
+    return _region([_shortest(counts, _BODY_SHARE)], stack.shape[:3], _BODY_MARGIN, _NO_SIZE)
 
 
 def _area(region: Region) -> int:
     return int((region[1].stop - region[1].start) * (region[2].stop - region[2].start))
 
 
-def _spans(mask: NDArray[np.bool_], share: float) -> list[Span]:
+def _spans(stack: Slices, asked: Callable[[Any], Any], share: float) -> list[Span]:
+    """As `_shortest`, of the voxels that are asked for."""
+    return _shortest(_profiles((asked(block) for block in blocks(stack)), stack.shape), share)
+
+
+def _profiles(masks: Iterable[NDArray[np.bool_]], shape: tuple[int, ...]) -> list[NDArray[np.int64]]:
+    """How many voxels of a mask lie at each index along ``(d, h, w)``; the mask comes slice by slice."""
+    along_d, along_h, along_w = [], np.zeros(shape[1], np.int64), np.zeros(shape[2], np.int64)
+    for mask in masks:
+        along_d.append(mask.sum(axis=(1, 2)))
+        along_h += mask.sum(axis=(0, 2))
+        along_w += mask.sum(axis=(0, 1))
+    return [np.concatenate(along_d), along_h, along_w]
+
+
+def _shortest(profiles: Sequence[NDArray[np.int64]], share: float) -> list[Span]:
     """The shortest span along each axis that holds a share of a mask, the middle one of several."""
     spans: list[Span] = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        below = np.concatenate([[0], np.cumsum(mask.sum(axis=others))])
+    for profile in profiles:
+        below = np.concatenate([[0], np.cumsum(profile)])
         wanted = np.ceil(share * below[-1] - 1e-6)
         length = next(n for n in range(1, len(below)) if (below[n:] - below[:-n]).max() >= wanted)
         starts = np.flatnonzero(below[length:] - below[:-length] >= wanted)
@@ -118,9 +137,19 @@ def _region(classes: Sequence[Sequence[Span]], shape: tuple[int, ...], margin: f
     return parts[0], parts[1], parts[2]
 
 
-def _otsu(grey: NDArray[np.float32]) -> float:
-    values = grey.ravel()[:: max(1, grey.size // _SAMPLE)]
-    counts, edges = np.histogram(values, _BINS, (0.0, 1.0))
+def _grey(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    grey: NDArray[np.float32] = block if block.ndim == 3 else block.mean(axis=3)
+    return grey
+
+
+def _otsu(stack: Slices) -> float:
+    step, seen = max(1, math.prod(stack.shape[:3]) // _SAMPLE), 0
+    counts = np.zeros(_BINS, np.int64)
+    for block in blocks(stack):
+        values = _grey(block).ravel()
+        found, edges = np.histogram(values[-seen % step :: step], _BINS, (0.0, 1.0))
+        counts += found
+        seen += values.size
     below, total = np.cumsum(counts)[:-1], counts.sum()
     sums = np.cumsum(counts * (edges[:-1] + edges[1:]) / 2)
     spread = (sums[-1] * below / total - sums[:-1]) ** 2

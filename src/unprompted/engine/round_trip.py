@@ -63,13 +63,13 @@ class RoundTrip:
         """
         stack = self.gallery.scaled(volume)
         look = Look.into(World(), self.gallery.axis, self.gallery.region(stack))
-        shown, labels = look.of(stack), look.of(numbers)
+        shown, labels = self.gallery.shown(stack, look), look.of(numbers)
         positions = _telling(labels, self.slices)
         found = [int(k) for k in np.unique(labels[positions]) if k]
         if not found:
             return {}
-        images = self.gallery.channels(shown, range(len(shown)))[positions]
-        query = LabelledSlices(list(images), list(labels[positions]), positions)
+        images = [shown[position : position + 1][0] for position in positions]
+        query = LabelledSlices(images, list(labels[positions]), positions)
         frames = labelled_frames([query], found, self.backbone.input_size)
         with torch.no_grad():
             record = self.method.prepare(self.backbone, frames, {})

@@ -25,7 +25,7 @@ def sweep(
     The backward sweep starts from the state and memory that the forward sweep had near the start, so
     that neither end of a case steers the other.
     """
-    pooled = frames.pooled()
+    pooled = frames.pooled() if method.looks_ahead else torch.empty(len(frames), 0)
     start = method.start(fitted, pooled)
     state, bank = method.begin(fitted, pooled, start)
     first = None

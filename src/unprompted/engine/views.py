@@ -6,7 +6,7 @@ copying it, so writing a result to the same look of the output puts every voxel 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unprompted.engine.regions import Region
 from unprompted.errors import UsageError
 from unprompted.geometry import ANATOMICAL_AXES, Reordering, Voxel, reslicing
+from unprompted.slices import Slices
 from unprompted.support import Example, SupportSet
 
 _LEARNED = "view:"  # starts the names of what was learned in another world than the plain one
@@ -184,10 +185,25 @@ class Look:
         low, middle, high = (slice(None) if a == across else part for a, part in enumerate(region))
         return cls(order, (low, middle, high), world.mirrored)
 
-    def of(self, stack: NDArray[Voxel]) -> NDArray[Voxel]:
-        """A view ``(D', H', W', ...)`` of an array ``(D, H, W, ...)``; writing to it writes to the array."""
-        seen = self.order.view(stack[self.region])
+    def of(self, stack: Any) -> NDArray[Any]:
+        """A view ``(D', H', W', ...)`` of an array ``(D, H, W, ...)``; writing to it writes to the array.
+
+        Slices that are made on demand are made here.
+        """
+        seen: NDArray[Any] = self.order.view(stack[self.region])
         return seen[:, :, ::-1] if self.mirrored else seen
+
+    def slices(self, stack: Slices) -> range:
+        """Where the slices that are shown lie along the axis of the stack that they cross."""
+        across = self.order.axes[0]
+        whole = range(*self.region[across].indices(stack.shape[across]))
+        return whole[::-1] if self.order.flips[0] else whole
+
+    def only(self, shown: range) -> "Look":
+        """A look at some neighbouring slices, as `slices` gives them."""
+        across, part = self.order.axes[0], slice(min(shown), max(shown) + 1)
+        d, h, w = (part if axis == across else old for axis, old in enumerate(self.region))
+        return replace(self, region=(d, h, w))
 
 
 def with_neighbours(stack: NDArray[Voxel], positions: Sequence[int]) -> NDArray[Voxel]:

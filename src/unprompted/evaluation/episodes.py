@@ -100,7 +100,7 @@ def slices_that_count(volume: Volume, truth: LabelMap, slices: Slices) -> tuple[
     grid = _cut(volume.grid, keep)
     labelled = None if truth.labelled is None else truth.labelled[keep]
     cut = replace(truth, labels=truth.labels[keep].copy(), grid=grid, labelled=labelled)
-    return replace(volume, voxels=volume.voxels[keep], grid=grid), cut
+    return replace(volume, voxels=volume.whole[keep], grid=grid), cut
 
 
 def _sides(dataset: Dataset, patient_of: dict[str, str], draw: Draw) -> tuple[list[str], list[str]]:

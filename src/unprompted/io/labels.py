@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unprompted.errors import DataRefused, LabelRefused
 from unprompted.geometry import Grid, canonical_reordering, reordering_between
-from unprompted.images import LabelMap
+from unprompted.images import LabelMap, largest_label
 from unprompted.io.atomic import replacing
 from unprompted.palette import colour_of, hex_of
 
@@ -89,8 +89,10 @@ def sized_labels(labels: LabelMap) -> Labels:
 
     The classes count too, so that all cases of one task are written in the same type.
     """
-    highest = max([int(labels.labels.max(initial=0)), *labels.classes])
-    return labels.labels.astype(np.uint16) if highest > 255 else labels.labels.astype(np.uint8)
+    highest = max([largest_label(labels.labels), *labels.classes])
+    if highest > 255:
+        return labels.labels.astype(np.uint16, copy=False)
+    return labels.labels.astype(np.uint8, copy=False)
 
 
 def write_label_names(folder: Path, classes: dict[int, str]) -> Path:

@@ -1,7 +1,6 @@
 """NIfTI files (``.nii``, ``.nii.gz``) through nibabel."""
 
 import gzip
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,12 @@ from nibabel.nifti1 import Nifti1Extension, Nifti1Image
 from numpy.typing import NDArray
 
 from unprompted.errors import LabelRefused, UnreadableFile
-from unprompted.geometry import Affine, Grid, canonical_reordering
+from unprompted.geometry import Affine, Grid, canonical_reordering, reordering_between
 from unprompted.images import LabelMap, Volume
 from unprompted.io.atomic import replacing
 from unprompted.io.base import case_name
 from unprompted.io.labels import caret_table, classes_of_caret_table, label_map, stored_labels
+from unprompted.slices import block_ranges, release, room_for
 
 _CARET = 30  # NIfTI extension code of Connectome Workbench
 _LABEL_INTENT = 1002
@@ -31,14 +31,21 @@ class Nifti:
     def read(self, path: Path) -> Volume:
         """The image in canonical order, scl slope applied."""
         image = _load(path)
-        voxels = _stored(image)
-        if voxels.dtype.fields:  # NIfTI RGB24 and RGBA32
-            voxels = np.stack([voxels[channel] for channel in "RGB"], axis=-1)
+        stored = _proxy(image)
         native = _native_grid(image, path)
-        order = canonical_reordering(native)
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which Volume refuses
-            floats = voxels.astype(np.float32)
-        return Volume(order.apply(floats), order.apply_to_grid(native), name=case_name(path))
+        grid = canonical_reordering(native).apply_to_grid(native)
+        colours = (3,) if stored.dtype.fields else ()  # NIfTI RGB24 and RGBA32
+        voxels = room_for(grid.shape + colours, np.float32)
+        filled = reordering_between(grid, native).view(voxels)
+        along_k = (native.shape[2], native.shape[0], native.shape[1], *colours)
+        for start, stop in block_ranges(along_k, np.float64):
+            part = np.asanyarray(stored[:, :, start:stop])
+            if colours:
+                part = np.stack([part[channel] for channel in "RGB"], axis=-1)
+            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which Volume refuses
+                filled[:, :, start:stop] = part.astype(np.float32)
+            release(voxels)
+        return Volume(voxels, grid, name=case_name(path))
 
     def read_labels(self, path: Path) -> LabelMap:
         """The labels in canonical order, with the class names of the file's label table."""
@@ -77,24 +84,19 @@ class Nifti:
             shape, affine = native.shape, native.affine
         image = kind(stored_labels(labels, native).reshape(shape), affine, header)
         _prepare_header(image, labels.classes)
-        content = image.to_bytes()
-        if path.name.lower().endswith(".gz"):
-            content = _gzip(content)
-        with replacing(path) as partial:
-            partial.write_bytes(content)
+        _write(image, path)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
     """Write an image of one channel as NIfTI, in canonical order; equal images give equal bytes."""
     image = Nifti1Image(volume.voxels, volume.grid.affine)
     image.header.set_xyzt_units("mm" if volume.grid.in_mm else "unknown")
-    content = image.to_bytes()
-    with replacing(path) as partial:
-        partial.write_bytes(_gzip(content) if path.name.lower().endswith(".gz") else content)
+    _write(image, path)
 
 
 def _load(path: Path) -> Any:
-    image = nib.load(path)
+    # An archive is read from front to back, so it stays open between slabs.
+    image = nib.load(path, keep_file_open=True)
     if not isinstance(image, Nifti1Image):
         raise UnreadableFile(f"{path}: is a {type(image).__name__}, not a single-file NIfTI")
     return image
@@ -108,14 +110,19 @@ def _shape(image: Any) -> tuple[int, ...]:
     return shape + (1,) * (3 - len(shape))
 
 
-def _stored(image: Any) -> NDArray[Any]:
+def _proxy(image: Any) -> Any:
+    """What reads the voxels, slab by slab; it has three axes."""
     shape = _shape(image)
     if len(shape) > 3:
         raise UnreadableFile(
             f"an image is 2D or 3D, found shape {image.shape}; split it into one file a channel or time point"
         )
-    values: NDArray[Any] = np.asanyarray(image.dataobj)
-    return values.reshape(shape)
+    return image.dataobj.reshape(shape)
+
+
+def _stored(image: Any) -> NDArray[Any]:
+    values: NDArray[Any] = np.asanyarray(_proxy(image))
+    return values
 
 
 def _native_grid(image: Any, path: Path) -> Grid:
@@ -142,8 +149,11 @@ def _prepare_header(image: Any, classes: dict[int, str]) -> None:
         header.extensions.append(Nifti1Extension(_CARET, caret_table(classes)))
 
 
-def _gzip(content: bytes) -> bytes:
-    packed = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=6, mtime=0) as stream:
-        stream.write(content)
-    return packed.getvalue()
+def _write(image: Any, path: Path) -> None:
+    """Write an image slice by slice, compressed where its name says so."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        if not path.name.lower().endswith(".gz"):
+            image.to_stream(file)
+            return
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as stream:
+            image.to_stream(stream)

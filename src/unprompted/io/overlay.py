@@ -1,6 +1,6 @@
 """One picture a case: what was found, or truth beside prediction, for people to look at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from PIL import Image, ImageDraw
 
 from unprompted.errors import GeometryMismatch
 from unprompted.images import LabelMap, Volume
-from unprompted.intensity import Intensity
+from unprompted.intensity import Intensity, Scaled, scaled
 from unprompted.io.atomic import replacing
 from unprompted.io.paint import INK, PAPER, Picture, legend, painted, resized, text_font, to_bytes
+from unprompted.slices import blocks
 
 _MARGIN, _TITLE, _TEXT = 10, 24, 15
 _NARROWEST = 400  # pixels, so that class names have room
@@ -69,8 +70,8 @@ def overlay_png(
     chosen = chosen_slices(labels.labels, slices)
     tiles = []
     for position in chosen:
-        plain, mask = _sized(shown[position], labels.labels[position], volume, tile)
-        if len(shown) == 1:
+        plain, mask = _sized(shown(position), labels.labels[position], volume, tile)
+        if volume.grid.shape[0] == 1:
             tiles.append(_Tile("image", plain))
         tiles.append(_Tile(_title(volume, position), painted(plain, mask)))
     columns = min(len(tiles), 3 if len(tiles) > 4 or len(tiles) == 3 else 2)
@@ -106,10 +107,10 @@ def comparison_png(
     source = truth if truth.labels.any() else prediction
     tiles = []
     for position in chosen_slices(source.labels, slices):
-        plain, true_mask = _sized(shown[position], truth.labels[position], volume, tile)
-        _, predicted_mask = _sized(shown[position], prediction.labels[position], volume, tile)
+        plain, true_mask = _sized(shown(position), truth.labels[position], volume, tile)
+        _, predicted_mask = _sized(shown(position), prediction.labels[position], volume, tile)
         where = _title(volume, position)
-        tiles.append(_Tile("image" if len(shown) == 1 else f"image, {where}", plain))
+        tiles.append(_Tile("image" if volume.grid.shape[0] == 1 else f"image, {where}", plain))
         tiles.append(_Tile("truth", painted(plain, true_mask)))
         tiles.append(_Tile("prediction", painted(plain, predicted_mask)))
     entries = dict(_entries(prediction)) | dict(_entries(truth))
@@ -149,7 +150,7 @@ def matches_png(
         row = [
             _Tile(
                 _title(volume, position),
-                painted(*_sized(shown[position], labels.labels[position], volume, tile)),
+                painted(*_sized(shown(position), labels.labels[position], volume, tile)),
             )
         ]
         for panel in panels.get(position, ()):
@@ -165,7 +166,7 @@ def chosen_slices(labels: NDArray[np.unsignedinteger], most: int) -> list[int]:
 
     The ends of the range hold next to nothing, so the slices lie at the middles of equal parts.
     """
-    filled = np.flatnonzero(labels.any(axis=(1, 2)))
+    filled = np.flatnonzero(np.concatenate([block.any(axis=(1, 2)) for block in blocks(labels)]))
     first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, len(labels) - 1)
     count = min(most, last - first + 1)
     return [first + int((last - first + 1) * (part + 0.5) / count) for part in range(count)]
@@ -178,16 +179,19 @@ def _same_shape(volume: Volume, labels: LabelMap) -> None:
         )
 
 
-def _display(volume: Volume, intensity: Intensity | None) -> NDArray[np.float32]:
+def _display(volume: Volume, intensity: Intensity | None) -> Callable[[int], Scaled]:
+    """What gives a slice in 0..1."""
     if intensity is None:
-        low, high = float(volume.voxels.min()), float(volume.voxels.max())
+        low = min(float(block.min()) for block in blocks(volume.voxels))
+        high = max(float(block.max()) for block in blocks(volume.voxels))
         pictures = not volume.grid.in_mm and low >= 0 and 1 < high <= 255
         intensity = _AS_THEY_ARE if pictures else _BY_PERCENTILE
-    return intensity.apply(volume.voxels)
+    bounds = intensity.bounds([volume.voxels])
+    return lambda position: scaled(volume.voxels[position], *bounds)
 
 
 def _sized(
-    shown: NDArray[np.float32], labels: NDArray[np.unsignedinteger], volume: Volume, tile: int
+    shown: Scaled, labels: NDArray[np.unsignedinteger], volume: Volume, tile: int
 ) -> tuple[Picture, NDArray[np.unsignedinteger]]:
     """A slice and its labels in true proportions, the longer side `tile` pixels."""
     _, h_mm, w_mm = volume.grid.spacing
@@ -209,7 +213,7 @@ def _title(volume: Volume, position: int) -> str:
 
 
 def _entries(labels: LabelMap) -> list[tuple[int, str]]:
-    present = {int(value) for value in np.unique(labels.labels)} - {0}
+    present = {int(value) for value in np.flatnonzero(labels.counts().sum(axis=0))} - {0}
     names = labels.classes or {}
     return [(value, names.get(value, f"label {value}")) for value in sorted(present | set(names))]
 

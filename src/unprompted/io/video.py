@@ -10,14 +10,16 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from unprompted.errors import DataRefused, GeometryMismatch, LabelRefused, UnreadableFile
+from unprompted.errors import GeometryMismatch, LabelRefused, UnreadableFile
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
 from unprompted.io.atomic import replacing
 from unprompted.io.base import FOLDER, case_name
+from unprompted.io.film import film, frames_of_folder, listed
 from unprompted.io.labels import sized_labels
 from unprompted.io.paint import painted, to_bytes
 from unprompted.io.raster import Raster, label_picture
+from unprompted.slices import block_ranges, blocks, release, room_for
 
 _FRAME_RATE = 10  # of the overlay, where the frames are single files
 _RASTER = Raster()
@@ -32,10 +34,10 @@ class Video:
     def read(self, path: Path) -> Volume:
         """``(T, H, W, 3)``, or ``(T, H, W)`` for a folder of grey frames; files are always RGB."""
         if path.is_dir():
-            frames = _read_frames(frame_files(path), path)
+            frames = frames_of_folder(frame_files(path), path)
             name = path.parent.name if path.name == "frames" else path.name
         else:
-            frames, name = _decoded(path).astype(np.float32), case_name(path)
+            frames, name = film(path), case_name(path)
         t, h, w = frames.shape[:3]
         return Volume(frames, Grid.without_mm((t, h, w)), axis="t", name=name)
 
@@ -67,7 +69,8 @@ class Video:
         stored = sized_labels(labels)
         with replacing(path / "masks") as partial:
             partial.mkdir()
-            for name, mask in zip(frame_names(like, len(stored)), stored, strict=True):
+            each = (mask for block in blocks(stored) for mask in block)
+            for name, mask in zip(frame_names(like, len(stored)), each, strict=True):
                 label_picture(mask).save(partial / f"{name}.png")
         with replacing(path.parent / f"{path.name}_overlay.mp4") as partial:
             write_film(partial, _overlays(video, labels), _rate_of(like))
@@ -114,7 +117,7 @@ def read_some_labels(folder: Path, frames: Sequence[str]) -> LabelMap:
     strangers = sorted(set(masks) - set(frames), key=natural_order)
     if strangers:
         raise LabelRefused(
-            f"{folder.parent.name}: masks without a frame of that name: {_listed(strangers)}; "
+            f"{folder.parent.name}: masks without a frame of that name: {listed(strangers)}; "
             "a mask is named as its frame"
         )
     found = {name: _RASTER.read_labels(file).labels[0] for name, file in masks.items()}
@@ -123,7 +126,10 @@ def read_some_labels(folder: Path, frames: Sequence[str]) -> LabelMap:
         raise GeometryMismatch(f"{folder}: the masks of a video have one size, found {shapes}")
     wide = any(mask.dtype == np.uint16 for mask in found.values())
     empty = np.zeros(shapes[0], dtype=np.uint16 if wide else np.uint8)
-    labels = np.stack([found.get(name, empty) for name in frames]).astype(empty.dtype)
+    labels = room_for((len(frames), *shapes[0]), empty.dtype)
+    for number, name in enumerate(frames):
+        if name in found:
+            labels[number] = found[name]
     labelled = np.array([name in found for name in frames])
     grid = Grid.without_mm((len(frames), *shapes[0]))
     return LabelMap(labels, grid, labelled=None if labelled.all() else labelled)
@@ -149,48 +155,20 @@ def write_film(path: Path, frames: Iterator[NDArray[np.uint8]], rate: Fraction) 
 
 
 def _overlays(video: Volume, labels: LabelMap) -> Iterator[NDArray[np.uint8]]:
-    low, high = float(video.voxels.min()), float(video.voxels.max())
-    if low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    for frame, mask in zip(video.voxels, labels.labels, strict=True):
-        yield painted(to_bytes((frame - low) / max(high - low, 1e-6)), mask)
+    low, high = 0.0, 255.0
+    if video.voxels.dtype != np.uint8:
+        ends = [(float(block.min()), float(block.max())) for block in blocks(video.voxels)]
+        least, most = min(end[0] for end in ends), max(end[1] for end in ends)
+        low, high = (least, most) if least < 0 or most > 255 else (low, high)
+    for start, stop in block_ranges(video.voxels.shape, np.float32):
+        frames = np.asarray(video.voxels[start:stop], np.float32)
+        for frame, mask in zip(frames, labels.labels[start:stop], strict=True):
+            yield painted(to_bytes((frame - low) / max(high - low, 1e-6)), mask)
+        release(labels.labels)
 
 
 def _is_picture(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in Raster.suffixes
-
-
-def _read_frames(files: list[Path], folder: Path) -> NDArray[np.float32]:
-    frames = [_RASTER.read(file).voxels for file in files]
-    stacks = [file.name for file, frame in zip(files, frames, strict=True) if len(frame) > 1]
-    if stacks:
-        raise DataRefused(f"{folder}: a frame is one picture, but {_listed(stacks)} holds several pages")
-    sizes = sorted({frame.shape[1:3] for frame in frames})
-    if len(sizes) > 1:
-        raise DataRefused(
-            f"{folder}: the frames of a video have one size, found {sizes}; give pictures that do not "
-            "belong together as a folder of images"
-        )
-    if len({frame.ndim for frame in frames}) > 1:
-        frames = [f if f.ndim == 4 else np.repeat(f[..., None], 3, axis=-1) for f in frames]
-    return np.concatenate(frames)
-
-
-def _decoded(path: Path) -> NDArray[np.uint8]:
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise UnreadableFile(f"{path.name}: the file holds no video; it is truncated or sound only")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-        promised = stream.frames
-    if not frames:
-        raise UnreadableFile(f"{path.name}: no frame can be decoded; the file is truncated or empty")
-    if len(frames) < promised - 1:  # edit lists may hide one
-        raise UnreadableFile(
-            f"{path.name}: only {len(frames)} of {promised} frames can be decoded; the file is truncated"
-        )
-    return np.stack(frames)
 
 
 def _rate_of(video: Path) -> Fraction:
@@ -199,8 +177,3 @@ def _rate_of(video: Path) -> Fraction:
     with av.open(str(video)) as container:
         rate = container.streams.video[0].average_rate
     return Fraction(rate).limit_denominator(1001) if rate else Fraction(_FRAME_RATE)
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

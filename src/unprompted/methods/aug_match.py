@@ -67,6 +67,11 @@ class AugMatch:
             raise UsageError(f"aug-match: video is {self.video!r}; use slice or volume")
         self._measure()
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Only a volume starts where it is most like a candidate."""
+        return self.video == "volume"
+
     def train(
         self, backbone: Backbone, support: SupportFrames, seed: int, progress: Progress
     ) -> dict[str, Tensor]:

@@ -114,6 +114,11 @@ class Method(Protocol):
     needs_training: ClassVar[bool]
     inputs: ClassVar[tuple[str, ...]]  # forms of support and queries, in words
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether `start` or `begin` read descriptors, for which every frame is encoded once more."""
+        ...
+
     def train(
         self, backbone: Backbone, support: SupportFrames, seed: int, progress: Progress
     ) -> dict[str, Tensor]:
@@ -125,7 +130,7 @@ class Method(Protocol):
         ...
 
     def start(self, fitted: Any, pooled: Tensor) -> int:
-        """Where a sweep begins, given the descriptors ``(T, C)`` of all frames of a case."""
+        """Where a sweep begins, given the descriptors ``(T, C)`` of all frames; C is 0 if not asked for."""
         ...
 
     def begin(self, fitted: Any, pooled: Tensor, start: int) -> tuple[Any, MemoryBank]:

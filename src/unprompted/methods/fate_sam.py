@@ -55,6 +55,11 @@ class FateSam:
             raise UsageError(f"fate-sam: candidates is {self.candidates!r}; use all, labelled or shown")
         self._measure()
 
+    @property
+    def looks_ahead(self) -> bool:
+        """No: it starts in the middle."""
+        return False
+
     def train(
         self, backbone: Backbone, support: SupportFrames, seed: int, progress: Progress
     ) -> dict[str, Tensor]:

@@ -47,6 +47,11 @@ class FsMedSam2:
         if self.supports not in ("all", "middle"):
             raise UsageError(f"fs-medsam2: supports is {self.supports!r}; use all or middle")
 
+    @property
+    def looks_ahead(self) -> bool:
+        """No: it starts in the middle or at the first frame."""
+        return False
+
     def train(
         self, backbone: Backbone, support: SupportFrames, seed: int, progress: Progress
     ) -> dict[str, Tensor]:

@@ -134,6 +134,11 @@ class OflSam2:
             raise UsageError(f"ofl-sam2: kernel is {self.kernel}; give an odd number")
         similarity(self.similarity, _GRID)
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the sweep starts at the frame most like the support."""
+        return self.retrieval != "none"
+
     def train(
         self, backbone: Backbone, support: SupportFrames, seed: int, progress: Progress
     ) -> dict[str, Tensor]:

@@ -30,6 +30,11 @@ class Sam2Mask:
         if self.supports < 1:
             raise UsageError(f"sam2-mask: supports is {self.supports}; give at least 1")
 
+    @property
+    def looks_ahead(self) -> bool:
+        """No: it starts at the first frame."""
+        return False
+
     def train(
         self, backbone: Backbone, support: SupportFrames, seed: int, progress: Progress
     ) -> dict[str, Tensor]:

@@ -123,6 +123,11 @@ class Sam2Sgp:
         )
         return adapt(backbone, support, settings, seed, progress, objective=objective, checkpoint=checkpoint)
 
+    @property
+    def looks_ahead(self) -> bool:
+        """No: it starts at the first frame."""
+        return False
+
     def train(
         self, backbone: Backbone, support: SupportFrames, seed: int, progress: Progress
     ) -> dict[str, Tensor]:

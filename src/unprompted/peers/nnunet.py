@@ -72,7 +72,7 @@ class NnUNet:
             for folder in (asked, told):
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
-            _write(volume.voxels, volume, asked / "query_0000.nii.gz")
+            _write(volume.whole, volume, asked / "query_0000.nii.gz")
             places = ("-i", str(asked), "-o", str(told), "-d", str(_NUMBER), "-c", self.configuration)
             last = ("-chk", "checkpoint_final.pth", "-device", self.device, "-npp", work, "-nps", work)
             _call(home, _COMMANDS[2], *places, "-f", fold, *trainer, *last)
@@ -94,7 +94,7 @@ def _write_dataset(folder: Path, cases: Cases, classes: dict[int, str]) -> None:
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
     for number, (volume, labels) in enumerate(cases):
-        _write(volume.voxels, volume, folder / "imagesTr" / f"support{number}_0000.nii.gz")
+        _write(volume.whole, volume, folder / "imagesTr" / f"support{number}_0000.nii.gz")
         numbers = only_classes(labels.labels, classes).astype(np.uint8)
         _write(numbers, volume, folder / "labelsTr" / f"support{number}.nii.gz")
     description = {
@@ -108,7 +108,7 @@ def _write_dataset(folder: Path, cases: Cases, classes: dict[int, str]) -> None:
 
 def _is_ct(cases: Cases) -> bool:
     """Hounsfield units: air is far below anything an MR image holds."""
-    return all(np.percentile(volume.voxels, 1) < -100 for volume, _ in cases)
+    return all(np.percentile(volume.whole, 1) < -100 for volume, _ in cases)
 
 
 def _write(array: NDArray[np.generic], volume: Volume, path: Path) -> None:

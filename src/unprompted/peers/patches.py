@@ -112,7 +112,7 @@ def _spacing(cases: Cases, longest: int) -> Spacing:
 
 def _scaled(volume: Volume, intensity: Intensity) -> Tensor:
     """``(C, D, H, W)`` in 0..1."""
-    scaled = torch.from_numpy(intensity.apply(volume.voxels))
+    scaled = torch.from_numpy(intensity.apply(volume.whole))
     return scaled.permute(3, 0, 1, 2) if volume.is_rgb else scaled[None]
 
 

@@ -98,7 +98,7 @@ class Registration:
 def _grey(volume: Volume) -> SimpleITK.Image:
     if volume.axis == "t":
         raise UsageError(f"{volume.name}: registration takes volumes and pictures, not videos")
-    voxels = volume.voxels.mean(axis=-1) if volume.is_rgb else volume.voxels
+    voxels = volume.whole.mean(axis=-1) if volume.is_rgb else volume.whole
     return _itk(voxels.astype(np.float32), volume)
 
 

@@ -77,7 +77,7 @@ class UNet2D:
         @torch.no_grad()
         def segment(volume: Volume) -> LabelMap:
             turned = volume.sliced_along(axis)
-            scaled = intensity.apply(turned.voxels)
+            scaled = intensity.apply(turned.whole)
             numbers = np.zeros(turned.grid.shape, np.int64)
             device = next(network.parameters()).device
             for first in range(0, len(scaled), batch):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-import unprompted.engine.frames as frames_module
 from builders import make_example, make_volume
 from fakes import FakeBackbone
 from unprompted.engine.frames import EncodedFrames, support_frames, to_frames, to_label_frame
+from unprompted.engine.limits import Limits
 from unprompted.intensity import Intensity
 from unprompted.support import SupportSet
 
@@ -144,13 +144,12 @@ def test_every_frame_is_encoded_once_while_all_are_kept():
     assert backbone.calls == [8, 8, 4]
 
 
-def test_frames_that_were_dropped_are_encoded_to_the_same_features(monkeypatch):
+def test_frames_that_were_dropped_are_encoded_to_the_same_features():
     slices = slices_of(30)
     kept = EncodedFrames(FakeBackbone(), slices)
     expected = [kept[t].levels for t in range(30)]
-    monkeypatch.setattr(frames_module, "_KEPT_BYTES", 1)
     backbone = CountingBackbone()
-    dropping = EncodedFrames(backbone, slices)
+    dropping = EncodedFrames(backbone, slices, Limits(kept_bytes=1))
     order = [*range(30), *reversed(range(30))]
     for t in order:
         assert all(torch.equal(a, b) for a, b in zip(dropping[t].levels, expected[t], strict=True))

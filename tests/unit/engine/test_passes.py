@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+import unprompted.slices as slices_module
 from builders import make_labels, make_subject, make_volume
 from fakes import FakeBackbone
 from seeing import SeeingBackbone, Threshold
@@ -13,7 +14,9 @@ from unprompted.engine.views import Look, Views, World
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
 from unprompted.io.base import read_image, write_labels
+from unprompted.io.nifti import write_volume
 from unprompted.segmenter import FittedSegmenter, Segmenter
+from unprompted.slices import is_mapped
 from unprompted.support import SupportSet
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -68,6 +71,23 @@ def test_pictures_and_videos_find_the_same_pixels(views, depth, axis):
 
     query, truth = case(40)
     np.testing.assert_array_equal(fit(views, [case(8)]).segment(query).labels.labels, truth.labels)
+
+
+@pytest.mark.parametrize("views", [(), Views.known()], ids=",".join)
+def test_a_case_on_disk_gives_what_one_in_memory_gives(views, monkeypatch, tmp_path):
+    query, truth = planted(place=((6, 26, 20), (15, 40, 37)))
+    write_volume(query, tmp_path / "query.nii.gz")
+    found = {}
+    for held in (1 << 30, 0):
+        monkeypatch.setattr(slices_module, "HELD_BYTES", held)
+        volume = read_image(tmp_path / "query.nii.gz")
+        assert is_mapped(volume.voxels) == (held == 0)
+        found[held] = fit(views).segment(volume)
+    held, mapped = found.values()
+    np.testing.assert_array_equal(mapped.labels.labels, held.labels.labels)
+    np.testing.assert_array_equal(mapped.confidence, held.confidence)
+    np.testing.assert_array_equal(mapped.quality, held.quality)
+    assert held.labels.labels.sum() == truth.labels.sum()
 
 
 def test_support_and_query_are_mirrored_together():

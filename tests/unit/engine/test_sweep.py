@@ -19,6 +19,7 @@ class Diary:
 
     first: int = 0
     skipped: tuple = ()
+    looks_ahead: bool = True
 
     def __post_init__(self):
         self.seen = {}

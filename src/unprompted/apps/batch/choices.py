@@ -122,6 +122,7 @@ class Job:
         overwrite: replace results that are there.
         explain: write which support every slice was given.
         round_trip: predict Dice by the way back to labelled cases too, which costs time.
+        max_memory: bytes of main memory that the run may hold; None for no limit.
     """
 
     queries: Path
@@ -131,6 +132,7 @@ class Job:
     overwrite: bool = False
     explain: bool = False
     round_trip: bool = False
+    max_memory: int | None = None
 
 
 class Watcher(Protocol):

@@ -191,7 +191,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def image_digest(image: Path) -> str:
     """SHA-256 over the bytes of an image file, or of a folder of frames with their names."""
     if image.is_file():
-        return _sha256(image.read_bytes())
+        with image.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     parts = [f"{f.name} {_sha256(f.read_bytes())}" for f in sorted(image.iterdir()) if f.is_file()]
     return _sha256("\n".join(parts).encode())
 
@@ -223,8 +224,9 @@ def _predicted_mean(record: Mapping[str, Any]) -> float | None:
 
 def _slices(prediction: Prediction, sliced: LabelMap, classes: Mapping[int, str]) -> dict[str, Any]:
     found = {}
+    counts = sliced.counts()
     for k, (value, name) in enumerate(sorted(classes.items())):
-        pixels = (sliced.labels == value).sum(axis=(1, 2))
+        pixels = counts[:, value]
         quality = [round(float(q), 4) for q in prediction.quality[:, k]]
         found[name] = {"quality": quality, "pixels": [int(n) for n in pixels]}
     return found

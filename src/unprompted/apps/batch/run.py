@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unprompted.apps.batch.choices import Job, SupportChoice, Watcher
 from unprompted.apps.batch.explain import write_explanation
+from unprompted.apps.batch.memory import limited, limits_for, told
 from unprompted.apps.batch.plan import refuse_output
 from unprompted.apps.batch.prepare import choose_queries, describe, read_support
 from unprompted.apps.batch.ready import load_model, load_task
@@ -21,6 +22,7 @@ from unprompted.io.base import result_path, write_labels
 from unprompted.io.overlay import overlay_png
 
 if TYPE_CHECKING:
+    from unprompted.engine.limits import Limits
     from unprompted.quality import QualityCheck
 
 _LOG = logging.getLogger(__name__)
@@ -72,7 +74,8 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
     A case that fails is reported and the others go on; `RunReport.raise_for_failures` tells.
 
     Raises:
-        UsageError: the call is wrong, or the output folder holds other results.
+        UsageError: the call is wrong, the output folder holds other results, or the model and the support
+            leave too little of the memory allowed.
         DataRefused: support or queries cannot be used.
         WeightsUnavailable: the backbone cannot be loaded.
     """
@@ -100,7 +103,9 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
             from unprompted.quality import QualityCheck
 
             check = QualityCheck.of(task, job.round_trip)
-            _segment_all(check, todo, records, outcomes, errors, watch)
+            limits = limits_for(job.max_memory, task)
+            with limited(job.max_memory):
+                _segment_all(check, todo, limits, records, outcomes, errors, watch)
     finally:
         in_order = [outcomes.get(case.name, Outcome(case.name, "not reached")) for case in queries]
         records.end(in_order)
@@ -112,6 +117,7 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
 def _segment_all(
     check: "QualityCheck",
     todo: Sequence[CaseFiles],
+    limits: "Limits",
     records: Records,
     outcomes: dict[str, Outcome],
     errors: list[Exception],
@@ -119,10 +125,11 @@ def _segment_all(
 ) -> None:
     for number, case in enumerate(todo):
         try:
-            outcome = _segment_one(check, case, records, watch, number, len(todo))
+            outcome = _segment_one(check, case, limits, records, watch, number, len(todo))
             outcomes[case.name] = outcome
             _LOG.info("%s: %.1f s, quality %s", case.name, outcome.elapsed_s, outcome.quality)
-        except Exception as error:  # whatever it is, the other cases go on
+        except Exception as raised:  # whatever it is, the other cases go on
+            error = told(raised)
             _LOG.debug("%s failed", case.name, exc_info=True)
             known = isinstance(error, UnpromptedError)
             words = str(error) if known else f"{type(error).__name__}: {error}"
@@ -134,7 +141,13 @@ def _segment_all(
 
 
 def _segment_one(
-    check: "QualityCheck", case: CaseFiles, records: Records, watch: Watcher, number: int, of: int
+    check: "QualityCheck",
+    case: CaseFiles,
+    limits: "Limits",
+    records: Records,
+    watch: Watcher,
+    number: int,
+    of: int,
 ) -> Outcome:
     task = check.task
     volume, _ = load_case(case)
@@ -146,7 +159,7 @@ def _segment_one(
         done += 1
         watch.progress("segmenting", number + done / frames, of)
 
-    prediction = task.segment(volume, on_frame)
+    prediction = task.segment(volume, on_frame, limits)
     target = result_path(records.folder, case.name, case.image)
     write_labels(prediction.labels, target, case.image)
     shown = volume.sliced_along(task.axis)

@@ -195,6 +195,15 @@ RoundTrip = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+MaxMemory = Annotated[
+    str | None,
+    Option(
+        "--max-memory",
+        help="Main memory the run may take, such as 4GB: classes and frames then go in smaller parts.",
+        rich_help_panel=_RUN,
+        show_default=False,
+    ),
+]
 Report = Annotated[
     Path | None,
     Option(

@@ -44,6 +44,7 @@ def segment(
     overwrite: options.Overwrite = False,
     explain: options.Explain = False,
     round_trip: options.RoundTrip = False,
+    max_memory: options.MaxMemory = None,
     dry_run: options.DryRun = False,
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -51,6 +52,7 @@ def segment(
     debug: options.Debug = False,
 ) -> None:
     """Segment all images of a folder from a few labelled ones."""
+    from unprompted.apps.batch.memory import bytes_of
     from unprompted.apps.batch.plan import plan
     from unprompted.apps.batch.records import write_json
     from unprompted.apps.batch.run import segment_folder
@@ -66,7 +68,7 @@ def segment(
     model = model_of_call(
         method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
     )
-    job = Job(input, output, model, learn_from, overwrite, explain, round_trip)
+    job = Job(input, output, model, learn_from, overwrite, explain, round_trip, bytes_of(max_memory))
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
             plan(job, screen)
