@@ -25,6 +25,7 @@ from unprompted.datasets.folder import load_case, recognise
 from unprompted.evaluation.estimate import estimate
 from unprompted.evaluation.metrics import overlaps
 from unprompted.quality import QualityCheck
+from unprompted.refinement.settings import Refinement
 from unprompted.segmenter import make_method, sliced_support
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -85,7 +86,9 @@ def agreement(rows: Sequence[dict], key: str) -> dict[str, Any]:
     }
 
 
-def run(name: str, method: str, settings: dict[str, Any], most_queries: int, seed: int) -> dict[str, Any]:
+def run(
+    name: str, method: str, settings: dict[str, Any], refined: bool, most_queries: int, seed: int
+) -> dict[str, Any]:
     """One set: estimate from the support, then segment and judge queries."""
     layout = recognise(DATA / name, need_labels=True)
     files = sorted(layout.cases, key=lambda case: case.name)
@@ -94,7 +97,8 @@ def run(name: str, method: str, settings: dict[str, Any], most_queries: int, see
     )
     rest = files[SHOTS[name] :]
     rows = np.linspace(0, len(rest) - 1, min(most_queries, len(rest))).round().astype(int)
-    segmenter = Segmenter(make_method(method, settings), load_backbone())
+    refinement = Refinement() if refined else Refinement(steps=0)
+    segmenter = Segmenter(make_method(method, settings), load_backbone(), refinement=refinement)
     before = estimate(support, [segmenter], axis=axis, patients=PATIENTS.get(name), seed=seed)
     print(f"{name}: expected {before.methods[0].overall}", flush=True)
     found = judged(segmenter.fit(support, axis=axis, seed=seed), [rest[row] for row in rows], layout.classes)
@@ -102,6 +106,7 @@ def run(name: str, method: str, settings: dict[str, Any], most_queries: int, see
         "set": name,
         "method": method,
         "settings": settings,
+        "refined": refined,
         "seed": seed,
         "weights_sha256": segmenter.backbone.digest,
         "support": list(support.cases),
@@ -163,17 +168,19 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", choices=[[], *SHOTS], help="development sets")
     parser.add_argument("--method", default="ofl-sam2")
     parser.add_argument("--no-learner", action="store_true", help="ofl-sam2 without its learner")
+    parser.add_argument("--no-refine", action="store_true", help="masks as the method draws them")
     parser.add_argument("--queries", type=int, default=1000, help="most queries a set")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="print all results as Markdown")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    cell = options.method + ("-no-learner" if options.no_learner else "")
+    cell = options.method + "-no-learner" * options.no_learner + "-no-refine" * options.no_refine
     for name in options.sets:
         path = RESULTS / f"{name}-{cell}-{options.queries}-seed{options.seed}.json"
         if not path.exists():
             settings = {"learner": False} if options.no_learner else {}
-            result = run(name, options.method, settings, options.queries, options.seed)
+            refined = not options.no_refine
+            result = run(name, options.method, settings, refined, options.queries, options.seed)
             path.write_text(json.dumps(result, indent=1) + "\n")
     if options.table:
         print(table())

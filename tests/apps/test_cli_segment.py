@@ -91,6 +91,7 @@ def test_what_was_decided_is_printed(call, case_folder, fast, tmp_path):
         "axis       axial slices (S)",
         "intensity  each case from its 0.5 to its 99.5 percentile",
         "method     sam2-mask (supports 1)",
+        "refinement on, where it helps a case left out",
         "cases      2: query-3, query-4",
         "nothing was written",
     ):

@@ -102,6 +102,12 @@ def with_labels(files: CaseFiles) -> tuple[Volume, LabelMap]:
     return volume, labels
 
 
+def with_mask(files: CaseFiles) -> tuple[Volume, LabelMap]:
+    """A case whose label file is the mask of its only class."""
+    volume, labels = with_labels(files)
+    return volume, inside(labels)
+
+
 def relabelled(labels: LabelMap, values: Mapping[int, int]) -> LabelMap:
     """Labels under other values; a value that is not named stays and will be refused."""
     table = np.arange(int(labels.labels.max(initial=0)) + 1, dtype=labels.labels.dtype)

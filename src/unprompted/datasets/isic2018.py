@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from unprompted.datasets.base import CaseFiles
-from unprompted.datasets.collection import Collection, inside, with_labels
-from unprompted.images import LabelMap, Volume
+from unprompted.datasets.collection import Collection, with_mask
 
 _CASES = 2594
 _IMAGES, _MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
@@ -28,10 +27,5 @@ def isic2018(root: Path, partial: bool = False) -> Collection:
         files={f.stem: CaseFiles(f.stem, f, root / _MASKS / f"{f.stem}_segmentation.png") for f in images},
         expected=_CASES,
         partial=partial,
-        read=_read,
+        read=with_mask,
     )
-
-
-def _read(files: CaseFiles) -> tuple[Volume, LabelMap]:
-    volume, labels = with_labels(files)
-    return volume, inside(labels)

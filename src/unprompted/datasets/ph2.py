@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from unprompted.datasets.base import CaseFiles
-from unprompted.datasets.collection import Collection, inside, with_labels
-from unprompted.images import LabelMap, Volume
+from unprompted.datasets.collection import Collection, with_mask
 
 _CASES = 200
 
@@ -30,10 +29,5 @@ def ph2(root: Path, partial: bool = False) -> Collection:
         },
         expected=_CASES,
         partial=partial,
-        read=_read,
+        read=with_mask,
     )
-
-
-def _read(files: CaseFiles) -> tuple[Volume, LabelMap]:
-    volume, labels = with_labels(files)
-    return volume, inside(labels)

@@ -54,6 +54,7 @@ def _say_support(choice: SupportChoice, job: Job, watch: Watcher) -> Sequence[Ca
         watch.say("method", f"{job.model.method} ({settings})")
     size = f"{job.model.input_size} pixels" if job.model.input_size else "its own input size"
     say_views(job.model.views, watch)
+    watch.say("refinement", "on, where it helps a case left out" if job.model.refine else "off")
     if job.model.adapt:
         watch.say("adapt", f"the backbone to the support, for {job.model.adapt.describe()}")
     if job.model.adapters is not None:
@@ -68,6 +69,7 @@ def _say_task(folder: Path, job: Job, watch: Watcher) -> Sequence[CaseFiles]:
     description = read_task(folder)
     watch.say("task", f"{description['method']} on {description['backbone']}")
     say_views(Views.named(description.get("views", [])), watch)
+    watch.say("refinement", "on" if description.get("refinement", {}).get("worlds") else "off")
     watch.say("classes", ", ".join(f"{value} {name}" for value, name in description["classes"].items()))
     watch.say("intensity", Intensity.from_dict(description["intensity"]).describe())
     layout = recognise(job.queries, need_labels=False)
