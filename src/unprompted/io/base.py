@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from unprompted.errors import UnpromptedError, UnreadableFile, UsageError
+from unprompted.errors import DataRefused, UnpromptedError, UnreadableFile, UsageError
 from unprompted.images import LabelMap, Volume
 from unprompted.registry import READERS
 
@@ -68,7 +68,12 @@ def result_path(folder: Path, name: str, like: Path) -> Path:
         folder: the output folder.
         name: the case name.
         like: the query image (a frame folder, for a video).
+
+    Raises:
+        DataRefused: the name would lead out of the folder, or be hidden in it.
     """
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        raise DataRefused(f"{name!r} cannot be the name of a case; rename {like.name}")
     return folder / (name + _reader_for(like)[0].result_suffix(like))
 
 
