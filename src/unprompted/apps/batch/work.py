@@ -3,7 +3,7 @@
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,11 @@ class CaseWorker:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             ahead = reader.submit(self._read, coming)
             try:
-                while (found := ahead.result()) is not None:
+                while True:
+                    _tell_until(ahead, written, done)
+                    found = ahead.result()
+                    if found is None:
+                        break
                     ahead = reader.submit(self._read, coming)
                     written.append(self._compute(*found, writer, progress))
                     while len(written) > 1:
@@ -131,6 +135,14 @@ class CaseWorker:
                 folder, support = scratch / EXPLAIN, task.support
                 write_explanation(folder, made.shown, made.sliced, made.prediction, support, task.intensity)
             return self.records.case_is_written(scratch, case, made.prediction, made.sliced, made.judged)
+
+
+def _tell_until(ahead: Future[Any], written: deque[Future[Outcome]], done: Callable[[Outcome], None]) -> None:
+    """Tell what is written while the next case is awaited: it may come only when that is told."""
+    while written and not ahead.done():
+        wait([ahead, written[0]], return_when=FIRST_COMPLETED)
+        if written[0].done():
+            done(written.popleft().result())
 
 
 def _refuse_name(case: CaseFiles) -> None:
