@@ -85,7 +85,7 @@ def read_image(path: Path) -> Volume:
         DataRefused: voxels are NaN or infinite.
     """
     reader, _ = _reader_for(path)
-    with _refusing(path):
+    with refusing(path):
         return reader.read(path)
 
 
@@ -97,7 +97,7 @@ def read_labels(path: Path) -> LabelMap:
         LabelRefused: the file is 4D or holds something else than integers of 0 and up.
     """
     reader, _ = _reader_for(path)
-    with _refusing(path):
+    with refusing(path):
         return reader.read_labels(path)
 
 
@@ -157,7 +157,7 @@ def _reader_for(path: Path, must_exist: bool = True) -> tuple[Reader, str]:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def refusing(path: Path) -> Iterator[None]:
     """Turn what a file library raises into one clear refusal that names the file."""
     try:
         yield
