@@ -44,7 +44,7 @@ LIMIT_S = 10.0  # of the child's own processor time, so that other programs do n
 PATIENCE_S = 120.0  # in all, for a child that waits
 _FORK = multiprocessing.get_context("fork")
 MEMORY = 12 * 2**30  # bytes of address space beyond what the libraries take
-SHARES = {"reader": 10, "checkpoint": 2, "model": 1, "task": 1, "folder": 1}
+SHARES = {"reader": 24, "checkpoint": 2, "model": 1, "task": 1, "folder": 2}  # of 30 inputs
 _FORBIDDEN = (
     "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect", "socket.bind",
     "pickle.find_class", "ctypes.dlopen",
@@ -245,6 +245,8 @@ def campaign(room: Room, inputs: int, start: int) -> dict[str, Any]:
             room.known |= set(strangers)
         good = ended in ("read", "refused")
         counts[seed][ended if good else "fault"] += 1
+        if (number - start + 1) % 100 == 0:
+            print(f"{number - start + 1} inputs, {len(faults)} faults", file=sys.stderr, flush=True)
         if not good:
             faults.append({"input": number, "seed": seed, "fault": ended})
             print(number, seed, ended, flush=True)

@@ -72,7 +72,7 @@ def _archive(path: Path, chance: random.Random) -> bytes:
         for entry in entries:
             content, name = source.read(entry), entry.filename
             if entry is victim and way == 0:
-                name = chance.choice(("../escape.npy", "/tmp/escape.npy", "", name.upper()))
+                name = chance.choice(("../escape.npy", "/tmp/escape.npy", ".", name.upper()))
             elif entry is victim and way > 1:
                 content = _bytes(content, chance)
             target.writestr(name, content, entry.compress_type)

@@ -1,4 +1,4 @@
-"""Full disks, files cut short, memory that does not suffice: the right exit code, and nothing half-written."""
+"""Full disks, files cut short, too little memory: the right exit code, and nothing half-written."""
 
 import json
 import os

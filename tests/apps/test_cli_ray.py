@@ -29,10 +29,11 @@ BOTH_BUSY = threading.Event()
 
 
 @pytest.fixture
-def two_nodes():
+def two_nodes(monkeypatch):
     """A cluster of two nodes of one core, and the one that can be killed."""
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # at 15, its default, a busy machine would starve the test
     small = {"object_store_memory": 80 * 2**20}
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small})
     yield nodes, nodes.add_node(num_cpus=1, **small)
