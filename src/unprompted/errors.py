@@ -7,6 +7,7 @@
     │   ├── LabelRefused       3  labels are not what a label map holds
     │   ├── EmptySupport       3  a class has no labelled example
     │   └── UnreadableFile     3  truncated, unknown or unsupported file
+    ├── StorageFull            1  there is no room for more results
     ├── SomeCasesFailed        4  some cases failed, the others are written
     └── WeightsUnavailable     5  weights are missing or their checksum is wrong
 
@@ -46,6 +47,10 @@ class EmptySupport(DataRefused):
 
 class UnreadableFile(DataRefused):
     """A file is truncated, of an unknown type or of an unsupported shape."""
+
+
+class StorageFull(UnpromptedError):
+    """There is no room for more results; what is written stays."""
 
 
 class SomeCasesFailed(UnpromptedError):

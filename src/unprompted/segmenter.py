@@ -277,7 +277,7 @@ class FittedSegmenter:
         return cls(method, backbone, support, intensity, axis, learned, seed, views, adapted, refined, fitted)
 
     def segment(
-        self, volume: Volume, on_frame: OnFrame | None = None, limits: Limits = DEFAULT_LIMITS
+        self, volume: Volume, on_frame: OnFrame | None = None, limits: Limits | None = None
     ) -> Prediction:
         """Segment one case.
 
@@ -286,7 +286,7 @@ class FittedSegmenter:
             on_frame: called once a frame, when its labels are final, with its position, its labels
                 ``(H, W)`` and its quality ``(K,)``; returning False stops the sweep, and frames not
                 reached stay background. Views that need several passes call it in the last one.
-            limits: what may be held in memory at a time.
+            limits: what may be held in memory at a time; None for the usual.
 
         Returns:
             Labels on the query's own grid.
@@ -300,7 +300,7 @@ class FittedSegmenter:
         confidence = room_for((depth, height, width), np.float16)
         quality = np.zeros((depth, len(values) - 1), np.float32)
         chosen = {}
-        for found in self.fitted.segment(sliced, limits):
+        for found in self.fitted.segment(sliced, limits or DEFAULT_LIMITS):
             position = found.position
             labels[position] = values[found.number.cpu().numpy()]
             confidence[position] = found.probability.cpu().numpy()

@@ -245,7 +245,7 @@ def test_an_unexpected_error_exits_1_in_one_line(call, case_folder, fast, tmp_pa
 
 
 def test_an_unexpected_error_in_one_case_leaves_the_others(call, case_folder, fast, tmp_path, monkeypatch):
-    import unprompted.apps.batch.run as batch
+    import unprompted.apps.batch.work as batch
 
     real = batch.load_case
 

@@ -137,7 +137,7 @@ def test_overwrite_replaces_them(call, case_folder, fast, finished):
 def test_an_interrupted_overwrite_goes_on_without_being_asked_again(
     call, case_folder, fast, finished, monkeypatch
 ):
-    import unprompted.apps.batch.run as batch
+    import unprompted.apps.batch.work as batch
 
     real = batch.load_case
     words = segment(case_folder, finished, *fast, "--set", "supports=2")
@@ -289,7 +289,7 @@ def test_no_progress_bar_is_drawn_where_stderr_is_no_terminal(call, case_folder,
 
 
 def test_an_interruption_exits_130_and_keeps_what_is_written(call, case_folder, fast, tmp_path, monkeypatch):
-    import unprompted.apps.batch.run as batch
+    import unprompted.apps.batch.work as batch
 
     real, out = batch.load_case, tmp_path / "out"
 

@@ -47,7 +47,7 @@ OURS = {
     "nouns": set(),
 }
 LIBRARIES = {
-    "apps": {"numpy", "typer", "rich"},
+    "apps": {"numpy", "typer", "rich", "ray"},
     "evaluation": {"numpy", "scipy", "surface_distance", "pydantic", "matplotlib"},
     "peers": {"numpy", "scipy", "torch", "monai", "SimpleITK", "nibabel"},
     "facade": {"numpy", "torch", "safetensors", "pydantic"},
@@ -58,7 +58,7 @@ LIBRARIES = {
     "training": {"numpy", "torch", "safetensors"},
     "backbones": {"torch", "transformers", "safetensors", "huggingface_hub", "peft"},
     "datasets": {"numpy"},
-    "io": {"numpy", "nibabel", "SimpleITK", "PIL", "av", "h5py"},
+    "io": {"numpy", "nibabel", "SimpleITK", "PIL", "av", "h5py", "fsspec"},
     "nouns": {"numpy"},
 }
 # The generated dataset is drawn by the generator that pretraining uses; it is imported when a case is

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
@@ -37,7 +36,7 @@ from unprompted.backbones.hub import (
     verify,
 )
 from unprompted.backbones.original_format import config_from_original, state_dict_from_original
-from unprompted.errors import UsageError, WeightsUnavailable
+from unprompted.errors import UnpromptedError, UsageError, WeightsUnavailable
 
 __all__ = [
     "Checked",
@@ -63,16 +62,6 @@ _TRANSFORMERS_WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    EOFError,
-    KeyError,
-    SafetensorError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
 
 
 def load_model(
@@ -152,7 +141,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path} holds something else than tensors, which could run code when read, or it is damaged; "
             "download it again, or save its state dict alone as safetensors where you trust it"
         ) from error
-    except _UNREADABLE as error:
+    except Exception as error:  # damaged files make the libraries raise anything
         raise WeightsUnavailable(f"{path} cannot be read ({_short(error)}); download it again") from error
     state = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -161,9 +150,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_wrong_checksums(path: Path) -> None:
-    """Refuse a damaged archive: `torch.load` does not look at the checksums `torch.save` writes."""
+    """Refuse a damaged archive: `torch.load` does not look at the checksums `torch.save` writes.
+
+    `torch.save` does not compress either: an archive that holds more than its own size is a bomb.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise zipfile.BadZipFile("it holds more bytes than it is long")
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
 
@@ -213,7 +207,9 @@ def _from_folder(folder: Path, input_size: int | None) -> Sam2VideoModel:
             )
         config = Sam2VideoConfig.from_dict(fields)
         return _filled(str(folder), folder, config, input_size, None)
-    except _UNREADABLE as error:
+    except UnpromptedError:
+        raise
+    except Exception as error:  # so do configurations that were spoiled
         raise WeightsUnavailable(
             f"{folder} cannot be loaded ({_short(error)}); copy config.json and model.safetensors again"
         ) from error
@@ -221,8 +217,18 @@ def _from_folder(folder: Path, input_size: int | None) -> Sam2VideoModel:
 
 def _from_file(path: Path, input_size: int | None, config: Sam2VideoConfig | None) -> Sam2VideoModel:
     original = read_checkpoint(path)
-    state = state_dict_from_original(original, str(path))
-    return _filled(str(path), None, config or config_from_original(original, str(path)), input_size, state)
+    try:
+        state = state_dict_from_original(original, str(path))
+        return _filled(
+            str(path), None, config or config_from_original(original, str(path)), input_size, state
+        )
+    except UnpromptedError:
+        raise
+    except Exception as error:
+        raise WeightsUnavailable(
+            f"{path} is no SAM2 checkpoint in original format ({_short(error)}); "
+            "give a SAM 2.0, SAM 2.1 or MedSAM2 file"
+        ) from error
 
 
 def _filled(

@@ -155,9 +155,11 @@ class EncodedFrames:
 
     def shown(self, frame: int) -> Tensor:
         """A frame as the model sees it, with the brightness of its neighbours: ``(1, 5, S, S)`` in 0..1."""
-        positions = [frame, max(0, frame - 1), min(len(self) - 1, frame + 1)]
-        pixels = to_frames(self._slices[positions], self._backbone.input_size).to(self._backbone.device)
-        return with_brightness(*pixels.split(1))
+        first = max(0, frame - 1)
+        around = to_frames(self._slices[first : frame + 2], self._backbone.input_size)
+        around = around.to(self._backbone.device)
+        here = frame - first
+        return with_brightness(around[[here]], around[:1], around[-1:])
 
     def pooled(self) -> Tensor:
         """Descriptors of all frames, ``(T, C)``."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from unprompted.errors import UnpromptedError, UnreadableFile, UsageError
+from unprompted.errors import DataRefused, UnpromptedError, UnreadableFile, UsageError
 from unprompted.images import LabelMap, Volume
 from unprompted.registry import READERS
 
@@ -68,7 +68,12 @@ def result_path(folder: Path, name: str, like: Path) -> Path:
         folder: the output folder.
         name: the case name.
         like: the query image (a frame folder, for a video).
+
+    Raises:
+        DataRefused: the name would lead out of the folder, or be hidden in it.
     """
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        raise DataRefused(f"{name!r} cannot be the name of a case; rename {like.name}")
     return folder / (name + _reader_for(like)[0].result_suffix(like))
 
 
@@ -80,7 +85,7 @@ def read_image(path: Path) -> Volume:
         DataRefused: voxels are NaN or infinite.
     """
     reader, _ = _reader_for(path)
-    with _refusing(path):
+    with refusing(path):
         return reader.read(path)
 
 
@@ -92,7 +97,7 @@ def read_labels(path: Path) -> LabelMap:
         LabelRefused: the file is 4D or holds something else than integers of 0 and up.
     """
     reader, _ = _reader_for(path)
-    with _refusing(path):
+    with refusing(path):
         return reader.read_labels(path)
 
 
@@ -152,7 +157,7 @@ def _reader_for(path: Path, must_exist: bool = True) -> tuple[Reader, str]:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def refusing(path: Path) -> Iterator[None]:
     """Turn what a file library raises into one clear refusal that names the file."""
     try:
         yield

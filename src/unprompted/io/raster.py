@@ -10,7 +10,7 @@ from unprompted.errors import GeometryMismatch, LabelRefused, UnreadableFile
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
 from unprompted.io.atomic import replacing
-from unprompted.io.base import case_name
+from unprompted.io.base import case_name, refusing
 from unprompted.io.labels import Labels, as_labels, sized_labels
 from unprompted.palette import colour_table
 
@@ -81,8 +81,12 @@ def is_binary_mask(labels: Labels) -> bool:
 
 
 def mask_values(path: Path) -> set[int]:
-    """All values of a mask picture, 255 not yet read as 1."""
-    with Image.open(path) as picture:
+    """All values of a mask picture, 255 not yet read as 1.
+
+    Raises:
+        UnreadableFile: the picture is truncated or damaged.
+    """
+    with refusing(path), Image.open(path) as picture:
         pages = [_label_pixels(page, path.name) for page in _pages(picture)]
     return {int(value) for page in pages for value in np.unique(page)}
 

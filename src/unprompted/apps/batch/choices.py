@@ -123,16 +123,35 @@ class Job:
         explain: write which support every slice was given.
         round_trip: predict Dice by the way back to labelled cases too, which costs time.
         max_memory: bytes of main memory that the run may hold; None for no limit.
+        devices: where workers run, in turn; empty for the device of the model alone.
+        given_workers: how many models work at once; None takes one a device.
+        ray: address of a Ray cluster that does the work; None stays on this machine.
     """
 
     queries: Path
-    output: Path
+    output: Path | str
     model: ModelChoice
     learn_from: SupportChoice | Path
     overwrite: bool = False
     explain: bool = False
     round_trip: bool = False
     max_memory: int | None = None
+    devices: tuple[str, ...] = ()
+    given_workers: int | None = None
+    ray: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.given_workers is not None and self.given_workers < 1:
+            raise UsageError(f"--workers is {self.given_workers}; at least 1 is needed")
+        if self.max_memory is not None and (self.workers > 1 or self.ray is not None):
+            raise UsageError("--max-memory limits one worker; leave --workers and --ray out, or the limit")
+        if self.ray is not None and len(self.devices) > 1:
+            raise UsageError("a cluster places its workers itself; name one --device, or none, with --ray")
+
+    @property
+    def workers(self) -> int:
+        """How many models work at once on this machine."""
+        return self.given_workers or max(1, len(self.devices))
 
 
 class Watcher(Protocol):

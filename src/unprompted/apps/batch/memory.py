@@ -59,7 +59,7 @@ def limited(most: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def told(error: Exception) -> Exception:
+def told(error: BaseException) -> BaseException:
     """The error, or where it means that memory was refused, one that says so."""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_ROOM.search(str(error))):
         return UnpromptedError("not enough memory; raise --max-memory, or take a smaller --input-size")

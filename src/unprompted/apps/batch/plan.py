@@ -13,6 +13,7 @@ from unprompted.engine.views import Views
 from unprompted.errors import UsageError
 from unprompted.intensity import Intensity
 from unprompted.io.base import result_path
+from unprompted.io.store import FolderStore, store_of
 from unprompted.registry import AUTO_CANDIDATES, AUTO_METHOD, DEFAULT_BACKBONE
 
 
@@ -29,10 +30,15 @@ def plan(job: Job, watch: Watcher) -> None:
         if isinstance(source, SupportChoice)
         else _say_task(source, job, watch)
     )
-    targets = [result_path(job.output, case.name, case.image) for case in queries]
-    there = [target.name for target in targets if target.exists()]
+    targets = [result_path(Path(), case.name, case.image).name for case in queries]
+    entries = {name.partition("/")[0] for name in store_of(job.output).sizes()}
+    there = [target for target in targets if target in entries]
     watch.say("cases", f"{len(queries)}: {listed([case.name for case in queries])}")
-    watch.say("output", f"{job.output}: {listed([target.name for target in targets], 4)}")
+    if job.ray is not None:
+        watch.say("cluster", f"{job.given_workers or 'its'} workers at {job.ray}")
+    elif job.workers > 1:
+        watch.say("workers", f"{job.workers} on {', '.join(job.devices)}")
+    watch.say("output", f"{job.output}: {listed(targets, 4)}")
     if there:
         watch.say("output", f"{len(there)} of these are there already: {listed(there, 4)}")
     watch.say("dry run", "no model was loaded and nothing was written")
@@ -83,9 +89,10 @@ def refuse_output(job: Job) -> None:
     Raises:
         UsageError: it is a file, or a folder of the input.
     """
-    output = job.output.resolve()
-    if job.output.exists() and not job.output.is_dir():
-        raise UsageError(f"{job.output} is a file; the output is a folder")
+    store = store_of(job.output)
+    if not isinstance(store, FolderStore):
+        return
+    output = store.folder.resolve()
     given = [job.queries.resolve(), job.queries.resolve() / "images", job.queries.resolve() / "imagesTr"]
     source = job.learn_from.folder if isinstance(job.learn_from, SupportChoice) else job.learn_from
     if output in [*given, source.resolve()]:

@@ -11,16 +11,17 @@ OUT/cases/CASE.json   written last: a case with one is finished
 
 import csv
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from unprompted import __version__
+from unprompted.apps.batch.outcome import Outcome, Status
+from unprompted.apps.batch.quality_table import QUALITY_FIELDS, mean_shown, predicted_mean, rows_of, slices_of
 from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.pairing import listed
 from unprompted.errors import UsageError
@@ -28,40 +29,10 @@ from unprompted.images import LabelMap
 from unprompted.io.atomic import replacing
 from unprompted.io.base import result_path
 from unprompted.io.labels import write_label_names
+from unprompted.io.store import Store
 from unprompted.prediction import PredictedDice, Prediction
 
 RUN, QUALITY, CASES, OVERLAYS, EXPLAIN = "run.json", "quality.csv", "cases", "overlays", "explain"
-QUALITY_FIELDS = (
-    "case", "slice", "class", "quality", "pixels", "predicted_dice", "own_dice", "round_trip", "review",
-)  # fmt: skip
-Status = Literal["written", "finished before", "failed", "not reached"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one case ended.
-
-    Attributes:
-        case: its name.
-        status: "finished before" means by an earlier run of equal configuration.
-        output: name of what was written, None for a failed case.
-        quality: mean over the classes found, None where none was found.
-        predicted_dice: mean over the classes that can be judged, None where none can.
-        review: classes that someone should look at.
-        elapsed_s: seconds it took.
-        error: what went wrong.
-        exit_code: of a program that fails for this.
-    """
-
-    case: str
-    status: Status
-    output: str | None = None
-    quality: float | None = None
-    predicted_dice: float | None = None
-    review: tuple[str, ...] = ()
-    elapsed_s: float = 0.0
-    error: str | None = None
-    exit_code: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +40,13 @@ class Records:
     """The records of one output folder under one configuration.
 
     Attributes:
-        folder: the output folder.
+        store: the output folder.
         configuration: everything that decides the masks, the images aside.
         classes: label value to class name.
         explain: whether to write which support every slice was given.
     """
 
-    folder: Path
+    store: Store
     configuration: Mapping[str, Any]
     classes: Mapping[int, str]
     explain: bool = False
@@ -91,77 +62,98 @@ class Records:
         Raises:
             UsageError: a result is there that was made in another way, or by another program.
         """
-        earlier = _json_of(self.folder / RUN)
+        earlier = self._json(RUN)
         if earlier and earlier.get("configuration_digest") != self.digest:
             raise UsageError(
-                f"{self.folder} holds the results of another configuration "
+                f"{self.store} holds the results of another configuration "
                 f"({_differences(earlier.get('configuration', {}), self.configuration)}); "
                 "use --overwrite or another folder"
             )
+        sizes = _by_entry(self.store.sizes())
         found, others = {}, []
         for case in queries:
-            target = _target(self.folder, case)
-            if target is None or not target.exists():
+            target = target_of(case)
+            if target is None or target not in sizes:
                 continue
-            record = _json_of(self._sidecar(case.name))
-            if record and self._made(record, case):
+            record = self._json(_sidecar(case.name))
+            if not record or record.get("configuration_digest") != self.digest:
+                others += [] if earlier else [target]  # else an interrupted run of this configuration left it
+            elif not _same_image(record, case.image):
+                others.append(target)
+            elif record.get("output_bytes") == sizes[target]:  # else it was cut short since
                 found[case.name] = _outcome(case.name, "finished before", record)
-            elif not earlier or (record and record.get("configuration_digest") == self.digest):
-                others.append(target.name)  # else an interrupted run of this configuration left it
         if others:
             raise UsageError(
-                f"{self.folder} holds results that were not made from these images with this "
+                f"{self.store} holds results that were not made from these images with this "
                 f"configuration: {listed(others)}; use --overwrite or another folder"
             )
         return found
 
     def begin(self) -> None:
         """Write what is run and the class names, before the first case."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_label_names(self.folder, dict(self.classes))
-        write_json(self.folder / RUN, self.report([]))
+        with self.store.scratch() as scratch:
+            self.store.put(write_label_names(scratch, dict(self.classes)), "labels.json")
+        self._write_run([])
 
     def case_is_written(
         self,
+        scratch: Path,
         case: CaseFiles,
-        output: str,
         prediction: Prediction,
         sliced: LabelMap,
         judged: Sequence[PredictedDice],
     ) -> Outcome:
-        """Record a finished case; `sliced` are its labels cut along the slice axis."""
-        slices = _slices(prediction, sliced, self.classes)
-        means = {name: _mean(entry["quality"], entry["pixels"]) for name, entry in slices.items()}
+        """Put what was made of a case into its place, its record last.
+
+        Args:
+            scratch: holds the label map, and the pictures in folders of their own.
+            case: whose they are.
+            prediction: what was found.
+            sliced: its labels cut along the slice axis.
+            judged: its predicted Dice.
+        """
+        output = result_path(scratch, case.name, case.image)
+        slices = slices_of(prediction, sliced, self.classes)
+        means = {name: mean_shown(entry["quality"], entry["pixels"]) for name, entry in slices.items()}
         known = [value for value in means.values() if value is not None]
-        quality = round(float(np.mean(known)), 4) if known else None
         record = {
             "configuration_digest": self.digest,
-            "image_sha256": image_digest(case.image),
-            "output": output,
-            "quality": quality,
+            "image_sha256": content_digest(case.image),
+            "image_stamp": _stamp(case.image),
+            "output": output.name,
+            "output_sha256": content_digest(output),
+            "output_bytes": _stamp(output)[0],
+            "quality": round(float(np.mean(known)), 4) if known else None,
             "class_quality": means,
             "predicted_dice": {one.name: asdict(one) | {"review": one.review} for one in judged},
             "elapsed_s": prediction.provenance.elapsed_s,
             "provenance": asdict(prediction.provenance) | {"backbone": self.configuration["backbone"]},
             "slices": slices,
         }
-        write_json(self._sidecar(case.name), record)
+        for made in sorted(scratch.iterdir()):
+            if made.name not in (OVERLAYS, EXPLAIN):
+                self.store.put(made, made.name)
+        for folder in (OVERLAYS, EXPLAIN):
+            for made in sorted((scratch / folder).glob("*")):
+                self.store.put(made, f"{folder}/{made.name}")
+        write_json(scratch / "record.json", record)
+        self.store.put(scratch / "record.json", _sidecar(case.name))
         return _outcome(case.name, "written", record)
 
     def end(self, outcomes: Sequence[Outcome]) -> None:
         """Write the quality of all finished cases, and how every case ended."""
-        rows = []
-        for path in sorted((self.folder / CASES).glob("*.json")):
-            record = _json_of(path)
-            if record and record.get("configuration_digest") == self.digest:
-                rows += _rows(path.stem, record)
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(QUALITY_FIELDS)
-        writer.writerows(rows)
-        with replacing(self.folder / QUALITY) as partial:
-            partial.write_text(table.getvalue(), encoding="utf-8")
-        write_json(self.folder / RUN, self.report(outcomes))
+        names = sorted(name for name in self.store.sizes() if name.startswith(f"{CASES}/"))
+        with self.store.scratch() as scratch:
+            table = scratch / QUALITY
+            with table.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(QUALITY_FIELDS)
+                for name in names:
+                    record = self._json(name)
+                    if record and record.get("configuration_digest") == self.digest:
+                        writer.writerows(rows_of(Path(name).name.removesuffix(".json"), record))
+            self.store.put(table, QUALITY)
+        self._write_run(outcomes)
 
     def report(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """The run as JSON types."""
@@ -174,12 +166,17 @@ class Records:
             "cases": [asdict(outcome) for outcome in outcomes],
         }
 
-    def _sidecar(self, name: str) -> Path:
-        return self.folder / CASES / f"{name}.json"
+    def _write_run(self, outcomes: Sequence[Outcome]) -> None:
+        with self.store.scratch() as scratch:
+            write_json(scratch / RUN, self.report(outcomes))
+            self.store.put(scratch / RUN, RUN)
 
-    def _made(self, record: Mapping[str, Any], case: CaseFiles) -> bool:
-        same = record.get("configuration_digest") == self.digest
-        return same and record.get("image_sha256") == image_digest(case.image)
+    def _json(self, name: str) -> dict[str, Any] | None:
+        try:
+            content = json.loads(self.store.read(name) or b"")
+        except ValueError:
+            return None
+        return content if isinstance(content, dict) else None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -188,20 +185,46 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def image_digest(image: Path) -> str:
-    """SHA-256 over the bytes of an image file, or of a folder of frames with their names."""
-    if image.is_file():
-        with image.open("rb") as file:
+def content_digest(path: Path) -> str:
+    """SHA-256 over the bytes of a file, or over the names and digests of the files of a folder."""
+    if path.is_file():
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    parts = [f"{f.name} {_sha256(f.read_bytes())}" for f in sorted(image.iterdir()) if f.is_file()]
-    return _sha256("\n".join(parts).encode())
+    files = (f for f in sorted(path.rglob("*")) if f.is_file())
+    return _sha256("\n".join(f"{f.relative_to(path).as_posix()} {content_digest(f)}" for f in files).encode())
 
 
-def _target(folder: Path, case: CaseFiles) -> Path | None:
+def target_of(case: CaseFiles) -> str | None:
+    """The name of a case's label map, None for an image whose format cannot be told."""
     try:
-        return result_path(folder, case.name, case.image)
+        return result_path(Path(), case.name, case.image).name
     except Exception:  # a damaged image fails when its turn comes, and with the right words
         return None
+
+
+def _stamp(path: Path) -> list[int]:
+    """Bytes and time of change of a file, or of all files of a folder: cheap to look at again."""
+    files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+    states = [f.stat() for f in files]
+    return [sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)]
+
+
+def _same_image(record: Mapping[str, Any], image: Path) -> bool:
+    """Whether an image is the one recorded; read again only where its size or time of change differs."""
+    return record.get("image_stamp") == _stamp(image) or record.get("image_sha256") == content_digest(image)
+
+
+def _by_entry(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of every file and folder at the top."""
+    found: dict[str, int] = {}
+    for name, size in sizes.items():
+        entry = name.partition("/")[0]
+        found[entry] = found.get(entry, 0) + size
+    return found
+
+
+def _sidecar(case: str) -> str:
+    return f"{CASES}/{case}.json"
 
 
 def _outcome(case: str, status: Status, record: Mapping[str, Any]) -> Outcome:
@@ -211,55 +234,10 @@ def _outcome(case: str, status: Status, record: Mapping[str, Any]) -> Outcome:
         status,
         record["output"],
         record["quality"],
-        _predicted_mean(record),
+        predicted_mean(record),
         tuple(name for name, entry in judged.items() if entry["review"]),
         record["elapsed_s"],
     )
-
-
-def _predicted_mean(record: Mapping[str, Any]) -> float | None:
-    known = [e["dice"] for e in record.get("predicted_dice", {}).values() if e["dice"] is not None]
-    return round(float(np.mean(known)), 4) if known else None
-
-
-def _slices(prediction: Prediction, sliced: LabelMap, classes: Mapping[int, str]) -> dict[str, Any]:
-    found = {}
-    counts = sliced.counts()
-    for k, (value, name) in enumerate(sorted(classes.items())):
-        pixels = counts[:, value]
-        quality = [round(float(q), 4) for q in prediction.quality[:, k]]
-        found[name] = {"quality": quality, "pixels": [int(n) for n in pixels]}
-    return found
-
-
-def _mean(quality: Sequence[float], pixels: Sequence[int]) -> float | None:
-    """Mean quality of the slices that show a class, None where no slice does."""
-    shown = [q for q, n in zip(quality, pixels, strict=True) if n]
-    return round(float(np.mean(shown)), 4) if shown else None
-
-
-def _rows(case: str, record: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Rows of `QUALITY_FIELDS`: every slice and class, then the means over the slices that show one."""
-    rows: list[tuple[Any, ...]] = []
-    entries, blank = record["slices"].items(), ("", "", "", "")
-    for name, entry in entries:
-        pairs = zip(entry["quality"], entry["pixels"], strict=True)
-        rows += [(case, n, name, quality, pixels, *blank) for n, (quality, pixels) in enumerate(pairs, 1)]
-    rows.sort(key=lambda row: row[1])  # stable: classes stay in order
-    review = False
-    for name, entry in entries:
-        judged = record.get("predicted_dice", {}).get(name, {})
-        review |= judged.get("review", False)
-        told = *(judged.get(part) for part in ("dice", "own", "round_trip")), _yes(judged.get("review"))
-        rows.append((case, "mean", name, record["class_quality"][name], sum(entry["pixels"]), *told))
-    pixels = sum(sum(entry["pixels"]) for _, entry in entries)
-    told = _predicted_mean(record), None, None, _yes(review)
-    rows.append((case, "mean", "mean", record["quality"], pixels, *told))
-    return rows
-
-
-def _yes(flag: bool | None) -> str:
-    return "yes" if flag else ""
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -274,14 +252,6 @@ def _flat(entries: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     for name, value in entries.items():
         flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
     return flat
-
-
-def _json_of(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _sha256(content: bytes) -> str:

@@ -1,31 +1,39 @@
-"""Segment every case of a folder: one model, one fit, each case written whole or not at all."""
+"""Segment every case of a folder: one model a device, one fit, each case written whole or not at all."""
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unprompted.apps.batch.choices import Job, SupportChoice, Watcher
-from unprompted.apps.batch.explain import write_explanation
-from unprompted.apps.batch.memory import limited, limits_for, told
+from unprompted.apps.batch.crew import Crew, work_off
+from unprompted.apps.batch.memory import limited, limits_for
+from unprompted.apps.batch.outcome import Outcome
 from unprompted.apps.batch.plan import refuse_output
 from unprompted.apps.batch.prepare import choose_queries, describe, read_support
-from unprompted.apps.batch.ready import load_model, load_task
-from unprompted.apps.batch.records import EXPLAIN, OVERLAYS, Outcome, Records
+from unprompted.apps.batch.processes import ProcessCrew
+from unprompted.apps.batch.ready import Ready, load_model, load_task
+from unprompted.apps.batch.records import Records
+from unprompted.apps.batch.work import CaseWorker, Order
 from unprompted.datasets.base import CaseFiles
-from unprompted.datasets.folder import load_case
 from unprompted.datasets.pairing import listed
-from unprompted.errors import SomeCasesFailed, UnpromptedError
-from unprompted.io.base import result_path, write_labels
-from unprompted.io.overlay import overlay_png
+from unprompted.errors import (
+    DataRefused,
+    SomeCasesFailed,
+    StorageFull,
+    UnpromptedError,
+    UsageError,
+    WeightsUnavailable,
+)
+from unprompted.io.store import store_of
 
 if TYPE_CHECKING:
-    from unprompted.engine.limits import Limits
-    from unprompted.quality import QualityCheck
+    from unprompted.segmenter import FittedSegmenter
 
 _LOG = logging.getLogger(__name__)
+_BY_EXIT_CODE = {kind.exit_code: kind for kind in (UsageError, DataRefused, WeightsUnavailable)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,18 +41,16 @@ class RunReport:
     """How a run ended.
 
     Attributes:
-        folder: where the results are.
+        place: where the results are.
         outcomes: one a case, in order.
         elapsed_s: seconds of the whole run.
         content: all of it as JSON types.
-        errors: the exceptions of the failed cases, in order.
     """
 
-    folder: Path
+    place: str
     outcomes: tuple[Outcome, ...]
     elapsed_s: float
     content: dict[str, Any]
-    errors: tuple[Exception, ...] = ()
 
     def raise_for_failures(self) -> None:
         """Do nothing where every case is there.
@@ -58,14 +64,14 @@ class RunReport:
             return
         if len(failed) < len(self.outcomes):
             raise SomeCasesFailed(
-                f"{len(failed)} of {len(self.outcomes)} cases failed, the others are in {self.folder}: "
+                f"{len(failed)} of {len(self.outcomes)} cases failed, the others are in {self.place}: "
                 + listed([f.case for f in failed])
             )
-        first = self.errors[0]
-        kind = type(first) if isinstance(first, UnpromptedError) else UnpromptedError
+        first = failed[0]
+        kind = _BY_EXIT_CODE.get(first.exit_code, UnpromptedError)
         if len(failed) == 1:
-            raise kind(failed[0].error) from first
-        raise kind(f"all {len(failed)} cases failed; the first: {failed[0].error}") from first
+            raise kind(first.error)
+        raise kind(f"all {len(failed)} cases failed; the first: {first.error}")
 
 
 def segment_folder(job: Job, watch: Watcher) -> RunReport:
@@ -78,9 +84,11 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
             leave too little of the memory allowed.
         DataRefused: support or queries cannot be used.
         WeightsUnavailable: the backbone cannot be loaded.
+        StorageFull: no more results fit; those written stay.
     """
     begun = time.perf_counter()
     refuse_output(job)
+    store = store_of(job.output)
     if isinstance(job.learn_from, SupportChoice):
         learnable = read_support(job.learn_from, watch)
         queries = choose_queries(job.queries, learnable, watch)
@@ -90,85 +98,94 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
         ready = load_task(job.learn_from, job.model, watch)
         queries = choose_queries(job.queries, ready.learnable, watch)
         describe(ready.learnable, watch)
-    records = Records(job.output, ready.configuration(), ready.learnable.support.classes, job.explain)
+    records = Records(store, ready.configuration(), ready.learnable.support.classes, job.explain)
+    with store.locked():
+        outcomes = _finish(job, ready, records, queries, watch)
+    elapsed = time.perf_counter() - begun
+    content = records.report(outcomes) | {"elapsed_s": round(elapsed, 3)}
+    return RunReport(str(store), outcomes, elapsed, content)
+
+
+def _finish(
+    job: Job, ready: Ready, records: Records, queries: Sequence[CaseFiles], watch: Watcher
+) -> tuple[Outcome, ...]:
+    """How every case ended, after those that were missing have been segmented."""
     outcomes = {} if job.overwrite else records.finished(queries)
     if outcomes:
         watch.say("resume", f"{len(outcomes)} of {len(queries)} cases are finished already")
     todo = [case for case in queries if case.name not in outcomes]
-    errors: list[Exception] = []
     task = ready.fitted(watch) if todo else None
     records.begin()
+
+    def in_order() -> tuple[Outcome, ...]:
+        return tuple(outcomes.get(case.name, Outcome(case.name, "not reached")) for case in queries)
+
+    def done(outcome: Outcome) -> None:
+        outcomes[outcome.case] = outcome
+        _LOG.info("%s: %s, %.1f s", outcome.case, outcome.status, outcome.elapsed_s)
+        if outcome.status == "failed":
+            watch.say("failed", f"{outcome.case}: {outcome.error}")
+        watch.progress("segmenting", len(outcomes) - before, len(todo))
+
+    before = len(outcomes)
     try:
         if task is not None:
-            from unprompted.quality import QualityCheck
-
-            check = QualityCheck.of(task, job.round_trip)
-            limits = limits_for(job.max_memory, task)
-            with limited(job.max_memory):
-                _segment_all(check, todo, limits, records, outcomes, errors, watch)
-    finally:
-        in_order = [outcomes.get(case.name, Outcome(case.name, "not reached")) for case in queries]
-        records.end(in_order)
-    elapsed = time.perf_counter() - begun
-    content = records.report(in_order) | {"elapsed_s": round(elapsed, 3)}
-    return RunReport(job.output, tuple(in_order), elapsed, content, tuple(errors))
+            _segment(job, task, records, todo, done, watch)
+    except BaseException:
+        with suppress(OSError):  # what ended the run is what to tell, a full disk among it
+            records.end(in_order())
+        raise
+    _ending(records, in_order())
+    return in_order()
 
 
-def _segment_all(
-    check: "QualityCheck",
-    todo: Sequence[CaseFiles],
-    limits: "Limits",
+def _ending(records: Records, outcomes: Sequence[Outcome]) -> None:
+    try:
+        records.end(outcomes)
+    except OSError as error:
+        raise StorageFull(
+            f"all cases are dealt with, but {records.store} takes no record ({error})"
+        ) from error
+
+
+def _segment(
+    job: Job,
+    task: "FittedSegmenter",
     records: Records,
-    outcomes: dict[str, Outcome],
-    errors: list[Exception],
+    todo: Sequence[CaseFiles],
+    done: Callable[[Outcome], None],
     watch: Watcher,
 ) -> None:
-    for number, case in enumerate(todo):
-        try:
-            outcome = _segment_one(check, case, limits, records, watch, number, len(todo))
-            outcomes[case.name] = outcome
-            _LOG.info("%s: %.1f s, quality %s", case.name, outcome.elapsed_s, outcome.quality)
-        except Exception as raised:  # whatever it is, the other cases go on
-            error = told(raised)
-            _LOG.debug("%s failed", case.name, exc_info=True)
-            known = isinstance(error, UnpromptedError)
-            words = str(error) if known else f"{type(error).__name__}: {error}"
-            code = error.exit_code if isinstance(error, UnpromptedError) else 1
-            outcomes[case.name] = Outcome(case.name, "failed", error=words, exit_code=code)
-            errors.append(error)
-            watch.say("failed", f"{case.name}: {words}")
-        watch.progress("segmenting", number + 1, len(todo))
+    """Segment here, in processes of this machine, or on a cluster."""
+    if job.ray is None and job.workers == 1:
+        from unprompted.quality import QualityCheck
 
+        ended = 0
 
-def _segment_one(
-    check: "QualityCheck",
-    case: CaseFiles,
-    limits: "Limits",
-    records: Records,
-    watch: Watcher,
-    number: int,
-    of: int,
-) -> Outcome:
-    task = check.task
-    volume, _ = load_case(case)
-    frames = volume.sliced_along(task.axis).grid.shape[0]
-    done = 0
+        def counted(outcome: Outcome) -> None:
+            nonlocal ended
+            ended += 1
+            done(outcome)
 
-    def on_frame(position: int, labels: object, quality: object) -> None:
-        nonlocal done
-        done += 1
-        watch.progress("segmenting", number + done / frames, of)
+        def progress(part: float) -> None:
+            watch.progress("segmenting", min(ended + part, len(todo)), len(todo))
 
-    prediction = task.segment(volume, on_frame, limits)
-    target = result_path(records.folder, case.name, case.image)
-    write_labels(prediction.labels, target, case.image)
-    shown = volume.sliced_along(task.axis)
-    sliced = prediction.labels if volume.axis == "t" else prediction.labels.sliced_along(task.axis)
-    overlay_png(shown, sliced, records.folder / OVERLAYS / f"{case.name}.png", task.intensity)
-    if records.explain and prediction.chosen:
-        folder = records.folder / EXPLAIN
-        write_explanation(folder, shown, sliced, prediction, task.support, task.intensity)
-    elif records.explain and number == 0:
-        watch.say("explain", "nothing to explain: with this method no slice chooses its support")
-    judged = check.judge(volume, prediction)
-    return records.case_is_written(case, target.name, prediction, sliced, judged)
+        check = QualityCheck.of(task, job.round_trip)
+        limits = limits_for(job.max_memory, task)
+        with limited(job.max_memory):
+            CaseWorker(check, records, limits).work_through(todo, counted, progress)
+        return
+    order = Order.of(task, job.model, records, job.round_trip)
+    crew: Crew
+    if job.ray is not None:
+        from unprompted.apps.batch.cluster import RayCrew
+
+        crew = RayCrew(order, job.ray, job.model.device, job.given_workers)
+        workers = crew.workers
+        watch.say("cluster", f"{workers} workers on {crew.nodes} nodes of {job.ray}")
+    else:
+        workers = min(job.workers, len(todo))
+        devices = job.devices or (job.model.device,)
+        crew = ProcessCrew(order, devices, workers)
+        watch.say("workers", f"{workers} on {', '.join(devices)}")
+    work_off(crew, workers, todo, done, lambda text: watch.say("worker", text))

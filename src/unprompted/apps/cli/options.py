@@ -19,6 +19,15 @@ Input = Annotated[
     Path, Option("--input", "-i", help="Images to segment: a folder or a file.", show_default=False)
 ]
 Output = Annotated[Path, Option("--output", "-o", help="Folder for the results.", show_default=False)]
+Results = Annotated[
+    str,
+    Option(
+        "--output",
+        "-o",
+        help="Folder for the results, or a URL that fsspec knows (s3://, gs://).",
+        show_default=False,
+    ),
+]
 Support = Annotated[
     Path | None,
     Option(
@@ -172,6 +181,34 @@ Dtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.", rich_help_
 Seed = Annotated[int, Option("--seed", help="Decides everything random.", rich_help_panel=_MODEL)]
 Device = Annotated[
     str, Option("--device", "-d", help="auto, cpu, gpu, cuda, cuda:1 or mps.", rich_help_panel=_RUN)
+]
+Devices = Annotated[
+    str,
+    Option(
+        "--device",
+        "-d",
+        help="auto, cpu, gpu, cuda, cuda:1 or mps; several, separated by commas, get a worker each.",
+        rich_help_panel=_RUN,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    Option(
+        "--workers",
+        help="Models that work at once, each in a process of its own. Default: one a device.",
+        rich_help_panel=_RUN,
+        show_default=False,
+    ),
+]
+Ray = Annotated[
+    str | None,
+    Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Segment on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT or local. Needs the extra [ray].",
+        rich_help_panel=_RUN,
+        show_default=False,
+    ),
 ]
 Overwrite = Annotated[
     bool, Option("--overwrite/--no-overwrite", help="Replace what is there.", rich_help_panel=_RUN)

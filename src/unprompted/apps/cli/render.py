@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from unprompted.apps.batch.records import Outcome
+from unprompted.apps.batch.outcome import Outcome
 from unprompted.datasets.pairing import listed
 
 if TYPE_CHECKING:

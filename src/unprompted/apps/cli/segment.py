@@ -20,7 +20,7 @@ from unprompted.registry import AUTO_METHOD, DEFAULT_METHOD
 
 def segment(
     input: options.Input,
-    output: options.Output,
+    output: options.Results,
     support: options.Support = None,
     task: options.Task = None,
     labels: options.Labels = None,
@@ -40,7 +40,9 @@ def segment(
     adapters: options.Adapters = None,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
-    device: options.Device = "auto",
+    device: options.Devices = "auto",
+    workers: options.Workers = None,
+    ray: options.Ray = None,
     overwrite: options.Overwrite = False,
     explain: options.Explain = False,
     round_trip: options.RoundTrip = False,
@@ -65,16 +67,29 @@ def segment(
         "--no-refine": not refine,
     }
     learn_from = _source(support, task, fixed, labels, axis, shots, sparse, train, patients, seed)
+    devices = tuple(device.split(","))
     model = model_of_call(
-        method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
+        method, set_, settings, backbone, input_size, dtype, seed, devices[0], views, adapt, refine, adapters
     )
-    job = Job(input, output, model, learn_from, overwrite, explain, round_trip, bytes_of(max_memory))
+    job = Job(
+        input,
+        output,
+        model,
+        learn_from,
+        overwrite,
+        explain,
+        round_trip,
+        bytes_of(max_memory),
+        devices,
+        workers,
+        ray,
+    )
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
             plan(job, screen)
             return
         run = segment_folder(job, screen)
-        screen.finished(run.outcomes, run.elapsed_s, run.folder)
+        screen.finished(run.outcomes, run.elapsed_s, run.place)
     if report is not None:
         write_json(report, run.content)
     run.raise_for_failures()
