@@ -7,15 +7,18 @@ suffixes       case_img.* + case_label.* in one folder
 sequences      frames + masks, in one folder or in one folder a sequence
 archives       npz or h5 files that hold image and label
 images         images only, one case a file
+DICOM          series in folders, with SEG or RTSTRUCT objects as labels
 file           a single file
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from unprompted.datasets.base import CaseFiles, FolderLayout
 from unprompted.datasets.description import read_description
+from unprompted.datasets.dicom import dicom_series, is_label_object, numbered_by_name, with_names_of_objects
 from unprompted.datasets.pairing import (
     by_stem,
     has_channels,
@@ -40,13 +43,14 @@ _LABEL_FOLDERS = ("labels", "masks")
 _IMG, _LABEL = "_img", "_label"
 
 
-def recognise(path: Path, need_labels: bool) -> FolderLayout:
+def recognise(path: Path, need_labels: bool, series: str | None = None) -> FolderLayout:
     """What lies at a path, as cases.
 
     Args:
         path: a folder of one of the layouts above, or a file.
         need_labels: True for a support or an evaluation: every case then has labels. False for
             queries: labels are left out even where they are there.
+        series: which of several DICOM series: its number, UID, modality or a part of its description.
 
     Raises:
         UnreadableFile: there is nothing at the path.
@@ -62,6 +66,7 @@ def recognise(path: Path, need_labels: bool) -> FolderLayout:
             _decathlon_or_nnunet,
             _plain_pairs,
             _sequences,
+            partial(dicom_series, wanted=series),
             _named_by_suffix,
             _flat,
         )
@@ -70,7 +75,7 @@ def recognise(path: Path, need_labels: bool) -> FolderLayout:
         if first is None:
             raise DataRefused(_nothing_found(path))
         layout = first
-    return _noting_binary_masks(layout) if need_labels else layout
+    return with_names_of_objects(_noting_binary_masks(layout)) if need_labels else layout
 
 
 def load_case(files: CaseFiles, classes: dict[int, str] | None = None) -> tuple[Volume, LabelMap | None]:
@@ -86,7 +91,9 @@ def load_case(files: CaseFiles, classes: dict[int, str] | None = None) -> tuple[
     volume = replace(read_image(files.image), name=files.name)
     if files.labels is None:
         return volume, None
-    if volume.axis == "t":
+    if is_label_object(files.labels):
+        labels = numbered_by_name(read_labels(files.labels, volume.grid), classes)
+    elif volume.axis == "t":
         labels = read_some_labels(files.labels, frame_names(files.image, volume.grid.shape[0]))
     else:
         labels = read_labels(files.labels)
@@ -280,7 +287,7 @@ def _noting_binary_masks(layout: FolderLayout) -> FolderLayout:
     """
     values: dict[str, set[int]] = {}
     for case in layout.cases:
-        if case.labels is None:
+        if case.labels is None or is_label_object(case.labels):
             continue
         files = frame_files(case.labels) if case.labels.is_dir() else [case.labels]
         values |= {f.name: mask_values(f) for f in files if f.suffix.lower() in Raster.suffixes}

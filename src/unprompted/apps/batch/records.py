@@ -26,7 +26,7 @@ from unprompted.datasets.pairing import listed
 from unprompted.errors import UsageError
 from unprompted.images import LabelMap
 from unprompted.io.atomic import replacing
-from unprompted.io.base import result_path
+from unprompted.io.base import files_of, result_path
 from unprompted.io.labels import write_label_names
 from unprompted.prediction import PredictedDice, Prediction
 
@@ -189,10 +189,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def image_digest(image: Path) -> str:
-    """SHA-256 over the bytes of an image file, or of a folder of frames with their names."""
-    if image.is_file():
+    """SHA-256 over the bytes of an image file, or of the files of a series or a video with their names."""
+    files = files_of(image)
+    if files == (image,):
         return _sha256(image.read_bytes())
-    parts = [f"{f.name} {_sha256(f.read_bytes())}" for f in sorted(image.iterdir()) if f.is_file()]
+    parts = [f"{f.name} {_sha256(f.read_bytes())}" for f in files]
     return _sha256("\n".join(parts).encode())
 
 
