@@ -10,6 +10,7 @@ from unprompted.io.base import FOLDER, case_name
 from unprompted.io.dicom.image import stored_image
 from unprompted.io.dicom.labels import read_label_objects
 from unprompted.io.dicom.series import SUFFIXES, is_dicom, is_dicom_folder, series_of
+from unprompted.io.video import frame_names, write_masks
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,11 +49,14 @@ class Dicom:
         return read_label_objects(path, grid)
 
     def result_suffix(self, like: Path) -> str:
-        """A SEG object."""
-        return SUFFIXES[0]
+        """A SEG object; a folder of masks for a clip."""
+        return SUFFIXES[0] if stored_image(like).axis == "z" else ""
 
     def write_labels(self, labels: LabelMap, path: Path, like: Path) -> None:
-        """Write a BINARY SEG of the DICOM series `like`, `unprompted.io.dicom.seg_writing` other kinds."""
+        """Write a BINARY SEG of the DICOM series `like`; for a clip, what `Video` writes for a film.
+
+        `unprompted.io.dicom.seg_writing` and `.rtstruct_writing` write other kinds.
+        """
         from unprompted.io.dicom.seg_writing import write_seg
 
         if not (like.is_dir() or is_dicom(like)):
@@ -60,4 +64,8 @@ class Dicom:
                 f"{path.name}: a DICOM object refers to the DICOM images it was made from, and {like.name} "
                 "is none; choose another output format"
             )
+        if not path.name.lower().endswith(SUFFIXES):
+            video = self.read(like)
+            write_masks(labels, path, video, frame_names(like, len(video.voxels)))
+            return
         write_seg(labels, path, like)

@@ -95,7 +95,7 @@ def _merged(masks: Sequence[NamedMask], grid: Grid, name: str) -> LabelMap:
     """One label map of all masks; where two overlap the later one stays, and that is logged."""
     if not masks:
         raise LabelRefused(f"{name}: describes no structure")
-    if not any(mask.inside.any() for mask in masks):
+    if any(mask.drawn for mask in masks) and not any(mask.inside.any() for mask in masks):
         missed = ", ".join(mask.name for mask in masks)
         raise LabelRefused(f"{name}: nothing of {missed} lies inside the image; is it of another image?")
     kind = np.uint8 if len(masks) < 256 else np.uint16

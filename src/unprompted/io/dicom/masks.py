@@ -18,10 +18,12 @@ class NamedMask:
     Attributes:
         name: as its object says it.
         inside: bool, of the shape of the image's grid.
+        drawn: whether its object shows anything of it, inside the image or not.
     """
 
     name: str
     inside: NDArray[np.bool_]
+    drawn: bool
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def roi_masks(dataset: Dataset, grid: Grid, file: str) -> list[NamedMask]:
             if 0 <= position < len(stack):
                 stack[position] ^= filled(drawn, stack.shape[1:])
         _notice_gaps(sorted(by_slice), f"{file}, {names[number]}")
-    return [NamedMask(name, masks[number]) for number, name in names.items()]
+    return [NamedMask(name, masks[number], drawn=True) for number, name in names.items()]
 
 
 def filled(outlines: Sequence[Outline], shape: tuple[int, ...]) -> NDArray[np.bool_]:

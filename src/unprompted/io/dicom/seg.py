@@ -50,7 +50,8 @@ def segment_masks(dataset: Dataset, grid: Grid, file: Path) -> list[NamedMask]:
         if not _put_by_place(dataset, frames, own, native):
             raise LabelRefused(f"{file.name}: its frames make no volume")
         masks = {number: resampled(values, native, grid) for number, values in own.items()}
-    return [NamedMask(name, masks[number]) for number, name in names.items()]
+    drawn = any(_segments_of(dataset, frame, set(names)) for frame in frames)
+    return [NamedMask(name, masks[number], drawn) for number, name in names.items()]
 
 
 def own_grid(dataset: Dataset, file: Path) -> Grid:
@@ -121,8 +122,10 @@ def _segments_of(dataset: Dataset, frame: Frame, known: set[int]) -> list[tuple[
     if number not in known:
         raise UnreadableFile(f"{frame.file.name}: a frame is of segment {number}, which is not described")
     if dataset.SegmentationType == "FRACTIONAL":
-        return [(number, pixels >= _HALF * int(dataset.MaximumFractionalValue))]
-    return [(number, pixels > 0)]
+        inside = pixels >= _HALF * int(dataset.MaximumFractionalValue)
+    else:
+        inside = pixels > 0
+    return [(number, inside)] if inside.any() else []
 
 
 def _segment_number(dataset: Dataset, frame: Frame) -> int:

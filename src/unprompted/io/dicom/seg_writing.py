@@ -16,7 +16,7 @@ from unprompted.io.atomic import replacing
 from unprompted.io.dicom.codes import code_of
 from unprompted.io.dicom.frames import LPS_TO_RAS
 from unprompted.io.dicom.image import StoredImage, stored_image
-from unprompted.io.dicom.sources import date_like, source_headers, stable_uid
+from unprompted.io.dicom.sources import MAKER, date_like, source_headers, stable_uid
 from unprompted.io.labels import stored_labels
 from unprompted.palette import colour_of
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
 
 Kind = Literal["BINARY", "FRACTIONAL", "LABELMAP"]
-MAKER = "unprompted"
 SERIES_NUMBER = 901  # clear of what scanners give
 
 
@@ -50,9 +49,14 @@ def write_seg(
 
     Raises:
         GeometryMismatch: the labels do not lie on the voxels of the series.
-        DataRefused: there is no class, or FRACTIONAL without confidence.
+        DataRefused: there is no class, the series is a clip, or FRACTIONAL without confidence.
     """
     image = stored_image(like)
+    if image.stack is None and len(image.frames) > 1:
+        raise DataRefused(
+            f"{like.name}: a clip lies nowhere in a patient, and its segmentation cannot be written as DICOM; "
+            "leave the output format out to get masks and a film"
+        )
     classes = labels.classes or {int(v): f"label {v}" for v in np.unique(labels.labels) if v}
     if not classes:
         raise DataRefused("a segmentation has at least one class, and these labels name none")
