@@ -64,6 +64,7 @@ def write_series(
     modality="CT",
     study=None,
     space=None,
+    voxels=None,
     **tags,
 ):
     """Write a classic series of noise; file names say nothing of the order of slices.
@@ -71,8 +72,9 @@ def write_series(
     `slices` gives the places to write, in steps of the plane: [0, 1, 3] leaves one out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    voxels = np.random.default_rng(seed).integers(-500, 1500, shape).astype(np.int16)
-    slices = list(range(shape[0])) if slices is None else slices
+    if voxels is None:
+        voxels = np.random.default_rng(seed).integers(-500, 1500, shape).astype(np.int16)
+    slices = list(range(len(voxels))) if slices is None else slices
     study, series, space = study or generate_uid(), generate_uid(), space or generate_uid()
     written = Written(folder, [], voxels, plane)
     for number, place in enumerate(slices):

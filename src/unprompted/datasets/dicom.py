@@ -11,8 +11,10 @@ from unprompted.errors import DataRefused, LabelRefused, UsageError
 from unprompted.images import LabelMap
 from unprompted.io.base import case_name
 from unprompted.io.dicom import labels as objects
+from unprompted.io.dicom.archive import extracted, is_zip
 from unprompted.io.dicom.series import (
     Series,
+    header_of,
     images_among,
     is_dicom,
     is_dicom_folder,
@@ -22,8 +24,13 @@ from unprompted.io.dicom.series import (
 from unprompted.io.labels import read_label_names
 
 
-def dicom_series(path: Path, need_labels: bool, wanted: str | None = None) -> FolderLayout | None:
-    """The image series of a folder as cases; None where the folder holds no DICOM.
+def is_dicom_source(path: Path) -> bool:
+    """Whether a path is a folder that holds DICOM, or a zip file."""
+    return is_zip(path) or (path.is_dir() and is_dicom_folder(path))
+
+
+def dicom_series(path: Path, need_labels: bool, wanted: str | None = None) -> FolderLayout:
+    """The image series of a folder or a zip file as cases.
 
     Args:
         path: the folder; series may lie in folders inside it.
@@ -35,32 +42,45 @@ def dicom_series(path: Path, need_labels: bool, wanted: str | None = None) -> Fo
         UsageError: no series is called by the word.
         LabelRefused: label objects belong to no series, or to several.
     """
-    if not is_dicom_folder(path):
-        return None
-    everything = series_under(path)
+    root, name = (extracted(path), path.stem) if is_zip(path) else (path, path.resolve().name)
+    everything = series_under(root)
     images = images_among(everything)
     if not images:
-        raise DataRefused(f"{path}: holds DICOM objects but no image series")
+        raise DataRefused(f"{path}: holds no DICOM image series")
     chosen = [one for one in images if wanted is None or one.is_called(wanted)]
     if not chosen:
         raise UsageError(f"no series is called {wanted!r}; there are {listed_series(images)}")
-    drawn = _drawn_on(everything, images, path) if need_labels else {}
+    drawn = _drawn_on(everything, images, root) if need_labels else {}
     if need_labels:
         chosen = [one for one in chosen if one.uid in drawn]
         if not chosen:
             raise DataRefused(f"{path}: holds no SEG or RTSTRUCT object for {listed_series(images)}")
-    names = _case_names(chosen, path)
-    cases = [
-        CaseFiles(name, file, drawn.get(one.uid))
-        for one in chosen
-        for name, file in zip(names[one.uid], _images_of(one, path), strict=True)
-    ]
+    names = _case_names(chosen, root, name)
+    cases = [case for one in chosen for case in _cases_of(one, names[one.uid], drawn.get(one.uid), root)]
     count = f"{len(cases)} case{'s'[: len(cases) != 1]}{' with labels' if need_labels else ''}"
     left = [one for one in everything if not one.holds_labels and one not in chosen]
     remarks = [f"series {listed_series(chosen, 4)}"]
     remarks += [f"left out: {listed_series(left, 4)}"] if left else []
     note = ", ".join(["DICOM layout", count, *remarks])
-    return FolderLayout("DICOM", tuple(sorted(cases, key=lambda c: c.name)), read_label_names(path), note)
+    return FolderLayout("DICOM", tuple(sorted(cases, key=lambda c: c.name)), read_label_names(root), note)
+
+
+def refuse_loose_slices(files: Sequence[Path]) -> None:
+    """Refuse files of which each would be a case, and which are slices of one series.
+
+    Raises:
+        DataRefused: two are of one series.
+    """
+    seen: dict[str, Path] = {}
+    for file in files:
+        if is_dicom(file):
+            uid = str(header_of(file).get("SeriesInstanceUID", file))
+            if uid in seen:
+                raise DataRefused(
+                    f"{file.parent}: {seen[uid].name} and {file.name} are slices of one DICOM series; put "
+                    "each series in a folder of its own, named as the case"
+                )
+            seen[uid] = file
 
 
 def is_label_object(path: Path) -> bool:
@@ -148,35 +168,42 @@ def _one_path(files: list[Path]) -> Path:
     )
 
 
-def _images_of(series: Series, root: Path) -> list[Path]:
-    """What stands for the images of a series: a file of it.
+def _cases_of(series: Series, name: str, labels: Path | None, root: Path) -> list[CaseFiles]:
+    """One case for a volume or a clip, one a file for pictures; a file stands for its series.
 
     Raises:
-        DataRefused: its files lie in several folders.
+        DataRefused: the slices of a volume lie in several folders.
+        LabelRefused: one label object belongs to several pictures.
     """
+    if series.of_pictures and len(series.files) > 1:
+        if labels is not None:
+            raise LabelRefused(
+                f"{labels.name}: belongs to a series of {len(series.files)} single pictures; give each "
+                "picture a folder with its labels"
+            )
+        return [CaseFiles(f"{name}_{case_name(file)}", file) for file in series.files]
     if len(series.folders) > 1:
         places = [str(folder.relative_to(root)) for folder in series.folders]
         raise DataRefused(
             f"{root}: the series {series.describe()} lies in several folders ({listed(places, 4)}); put its "
             "files in one"
         )
-    return [series.files[0]]
+    return [CaseFiles(name, series.files[0], labels)]
 
 
-def _case_names(series: Sequence[Series], root: Path) -> dict[str, list[str]]:
-    """Names of folders and files, which the user gave; nothing of the patient."""
-    parts = {one.uid: one.folders[0].relative_to(root).parts for one in series}
-    firsts = [part[:1] for part in parts.values()]
-    names: dict[str, str] = {}
-    for one in series:
-        own = parts[one.uid]
-        if not own:
-            names[one.uid] = (
-                case_name(one.files[0]) if len(one.files) == 1 and len(series) > 1 else root.resolve().name
-            )
-        else:
-            names[one.uid] = own[0] if firsts.count(own[:1]) == 1 else "_".join(own)
-    return {one.uid: [_distinct(one, names)] for one in series}
+def _case_names(series: Sequence[Series], root: Path, root_name: str) -> dict[str, str]:
+    """Series UID to case name: names of folders and files, which the user gave; nothing of the patient."""
+    names = {one.uid: root_name for one in series}
+    if root.resolve().name == root_name:  # else it is unpacked, and folders in it have no names
+        parts = {one.uid: one.folders[0].relative_to(root).parts for one in series}
+        firsts = [part[:1] for part in parts.values()]
+        for one in series:
+            own = parts[one.uid]
+            if own:
+                names[one.uid] = own[0] if firsts.count(own[:1]) == 1 else "_".join(own)
+            elif len(one.files) == 1 and len(series) > 1:
+                names[one.uid] = case_name(one.files[0])
+    return {one.uid: _distinct(one, names) for one in series}
 
 
 def _distinct(one: Series, names: dict[str, str]) -> str:

@@ -18,7 +18,14 @@ from pathlib import Path
 
 from unprompted.datasets.base import CaseFiles, FolderLayout
 from unprompted.datasets.description import read_description
-from unprompted.datasets.dicom import dicom_series, is_label_object, numbered_by_name, with_names_of_objects
+from unprompted.datasets.dicom import (
+    dicom_series,
+    is_dicom_source,
+    is_label_object,
+    numbered_by_name,
+    refuse_loose_slices,
+    with_names_of_objects,
+)
 from unprompted.datasets.pairing import (
     by_stem,
     has_channels,
@@ -60,13 +67,13 @@ def recognise(path: Path, need_labels: bool, series: str | None = None) -> Folde
     if not path.exists():
         raise UnreadableFile(f"{path}: there is no such file or folder")
     if path.is_file():
-        layout = _single_file(path, need_labels)
+        layout = _dicom(path, need_labels, series) or _single_file(path, need_labels)
     else:
         recognisers: tuple[Callable[[Path, bool], FolderLayout | None], ...] = (
             _decathlon_or_nnunet,
             _plain_pairs,
             _sequences,
-            partial(dicom_series, wanted=series),
+            partial(_dicom, series=series),
             _named_by_suffix,
             _flat,
         )
@@ -229,6 +236,10 @@ def _named_by_suffix(path: Path, need_labels: bool) -> FolderLayout | None:
     return _layout("suffixes", cases, read_label_names(path), need_labels, ["*_img and *_label"])
 
 
+def _dicom(path: Path, need_labels: bool, series: str | None) -> FolderLayout | None:
+    return dicom_series(path, need_labels, series) if is_dicom_source(path) else None
+
+
 def _flat(path: Path, need_labels: bool) -> FolderLayout | None:
     files = image_files(path)
     if not files:
@@ -264,7 +275,9 @@ def _has_images(folder: Path) -> bool:
 def _images_and_sequences(folder: Path) -> list[Path]:
     """Files and, for videos, folders of pictures."""
     folders = [f for f in folder.iterdir() if f.is_dir() and not is_hidden(f)]
-    return image_files(folder) + sorted(folders)
+    files = image_files(folder)
+    refuse_loose_slices(files)
+    return files + sorted(folders)
 
 
 def _layout(

@@ -7,8 +7,8 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from dicoms import PLANES, write_clip, write_enhanced, write_series
 
+from dicoms import PLANES, write_clip, write_enhanced, write_series
 from unprompted.errors import DataRefused, GeometryMismatch, LabelRefused
 from unprompted.geometry import Grid, reordering_between
 from unprompted.images import LabelMap

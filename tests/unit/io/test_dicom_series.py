@@ -3,9 +3,9 @@
 import numpy as np
 import pydicom
 import pytest
-from dicoms import PLANES, Plane, save, write_clip, write_enhanced, write_series
 from pydicom.uid import JPEGLSLossless, RLELossless
 
+from dicoms import PLANES, Plane, save, write_clip, write_enhanced, write_series
 from unprompted.errors import DataRefused, UnreadableFile
 from unprompted.geometry import Grid, reordering_between
 from unprompted.io.base import read_image

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from unprompted.engine.views import NO_VIEWS, Views
 from unprompted.errors import UsageError
+from unprompted.io.forms import AUTO
 from unprompted.registry import DEFAULT_METHOD, METHODS
 
 AXIS_WORDS = {"axial": "S", "coronal": "A", "sagittal": "R"}
@@ -119,6 +120,8 @@ class Job:
         overwrite: replace results that are there.
         explain: write which support every slice was given.
         round_trip: predict Dice by the way back to labelled cases too, which costs time.
+        series: which DICOM series, a word as `Series.is_called` takes it; None for all.
+        form: of the results, a word of `unprompted.io.forms.FORMS`.
     """
 
     queries: Path
@@ -128,6 +131,8 @@ class Job:
     overwrite: bool = False
     explain: bool = False
     round_trip: bool = False
+    series: str | None = None
+    form: str = AUTO
 
 
 class Watcher(Protocol):

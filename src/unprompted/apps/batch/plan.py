@@ -12,7 +12,7 @@ from unprompted.datasets.pairing import listed
 from unprompted.engine.views import Views
 from unprompted.errors import UsageError
 from unprompted.intensity import Intensity
-from unprompted.io.base import result_path
+from unprompted.io.forms import result_path
 from unprompted.registry import AUTO_CANDIDATES, AUTO_METHOD, DEFAULT_BACKBONE
 
 
@@ -29,7 +29,7 @@ def plan(job: Job, watch: Watcher) -> None:
         if isinstance(source, SupportChoice)
         else _say_task(source, job, watch)
     )
-    targets = [result_path(job.output, case.name, case.image) for case in queries]
+    targets = [result_path(job.output, case.name, case.image, job.form) for case in queries]
     there = [target.name for target in targets if target.exists()]
     watch.say("cases", f"{len(queries)}: {listed([case.name for case in queries])}")
     watch.say("output", f"{job.output}: {listed([target.name for target in targets], 4)}")
@@ -45,7 +45,7 @@ def _say_support(choice: SupportChoice, job: Job, watch: Watcher) -> Sequence[Ca
     method = None if auto else make_method(job.model.method, dict(job.model.settings))
     learnable = read_support(choice, watch)
     job.model.views.check(learnable.support, learnable.axis)
-    queries = choose_queries(job.queries, learnable, watch)
+    queries = choose_queries(job.queries, learnable, watch, job.series)
     describe(learnable, watch)
     if method is None:
         watch.say("method", f"the best on cases left out of {', '.join(AUTO_CANDIDATES)}")
@@ -70,7 +70,7 @@ def _say_task(folder: Path, job: Job, watch: Watcher) -> Sequence[CaseFiles]:
     say_views(Views.named(description.get("views", [])), watch)
     watch.say("classes", ", ".join(f"{value} {name}" for value, name in description["classes"].items()))
     watch.say("intensity", Intensity.from_dict(description["intensity"]).describe())
-    layout = recognise(job.queries, need_labels=False)
+    layout = recognise(job.queries, need_labels=False, series=job.series)
     watch.say("queries", layout.note)
     return layout.cases
 

@@ -26,7 +26,8 @@ from unprompted.datasets.pairing import listed
 from unprompted.errors import UsageError
 from unprompted.images import LabelMap
 from unprompted.io.atomic import replacing
-from unprompted.io.base import files_of, result_path
+from unprompted.io.base import files_of
+from unprompted.io.forms import AUTO, result_path
 from unprompted.io.labels import write_label_names
 from unprompted.prediction import PredictedDice, Prediction
 
@@ -73,12 +74,14 @@ class Records:
         configuration: everything that decides the masks, the images aside.
         classes: label value to class name.
         explain: whether to write which support every slice was given.
+        form: of the label maps, a word of `unprompted.io.forms.FORMS`.
     """
 
     folder: Path
     configuration: Mapping[str, Any]
     classes: Mapping[int, str]
     explain: bool = False
+    form: str = AUTO
 
     @property
     def digest(self) -> str:
@@ -100,7 +103,7 @@ class Records:
             )
         found, others = {}, []
         for case in queries:
-            target = _target(self.folder, case)
+            target = _target(self.folder, case, self.form)
             if target is None or not target.exists():
                 continue
             record = _json_of(self._sidecar(case.name))
@@ -197,9 +200,9 @@ def image_digest(image: Path) -> str:
     return _sha256("\n".join(parts).encode())
 
 
-def _target(folder: Path, case: CaseFiles) -> Path | None:
+def _target(folder: Path, case: CaseFiles, form: str) -> Path | None:
     try:
-        return result_path(folder, case.name, case.image)
+        return result_path(folder, case.name, case.image, form)
     except Exception:  # a damaged image fails when its turn comes, and with the right words
         return None
 

@@ -17,7 +17,7 @@ from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import load_case
 from unprompted.datasets.pairing import listed
 from unprompted.errors import SomeCasesFailed, UnpromptedError
-from unprompted.io.base import result_path, write_labels
+from unprompted.io.forms import result_path, write_result
 from unprompted.io.overlay import overlay_png
 
 if TYPE_CHECKING:
@@ -80,14 +80,15 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
     refuse_output(job)
     if isinstance(job.learn_from, SupportChoice):
         learnable = read_support(job.learn_from, watch)
-        queries = choose_queries(job.queries, learnable, watch)
+        queries = choose_queries(job.queries, learnable, watch, job.series)
         describe(learnable, watch)
         ready = load_model(learnable, job.model, watch)
     else:
         ready = load_task(job.learn_from, job.model, watch)
-        queries = choose_queries(job.queries, ready.learnable, watch)
+        queries = choose_queries(job.queries, ready.learnable, watch, job.series)
         describe(ready.learnable, watch)
-    records = Records(job.output, ready.configuration(), ready.learnable.support.classes, job.explain)
+    classes = ready.learnable.support.classes
+    records = Records(job.output, ready.configuration(), classes, job.explain, job.form)
     outcomes = {} if job.overwrite else records.finished(queries)
     if outcomes:
         watch.say("resume", f"{len(outcomes)} of {len(queries)} cases are finished already")
@@ -147,8 +148,8 @@ def _segment_one(
         watch.progress("segmenting", number + done / frames, of)
 
     prediction = task.segment(volume, on_frame)
-    target = result_path(records.folder, case.name, case.image)
-    write_labels(prediction.labels, target, case.image)
+    target = result_path(records.folder, case.name, case.image, records.form)
+    write_result(prediction.labels, prediction.confidence, target, case.image, records.form)
     shown = volume.sliced_along(task.axis)
     sliced = prediction.labels if volume.axis == "t" else prediction.labels.sliced_along(task.axis)
     overlay_png(shown, sliced, records.folder / OVERLAYS / f"{case.name}.png", task.intensity)

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from unprompted.engine.views import NO_VIEWS
+from unprompted.io.forms import FORMS
 from unprompted.registry import AUTO_CANDIDATES, AUTO_METHOD, DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
 
 EXIT_CODES = (
@@ -16,9 +17,23 @@ EXIT_CODES = (
 _RUN, _SUPPORT, _MODEL, _SAY = "Run", "Support", "Method and model", "Output on the screen"
 
 Input = Annotated[
-    Path, Option("--input", "-i", help="Images to segment: a folder or a file.", show_default=False)
+    Path,
+    Option(
+        "--input",
+        "-i",
+        help="Images to segment: a folder, a file, or dicomweb+https://HOST/dicom-web#study=UID.",
+        show_default=False,
+    ),
 ]
-Output = Annotated[Path, Option("--output", "-o", help="Folder for the results.", show_default=False)]
+Output = Annotated[
+    Path,
+    Option(
+        "--output",
+        "-o",
+        help="Folder for the results, or dicomweb+https://HOST/dicom-web.",
+        show_default=False,
+    ),
+]
 Support = Annotated[
     Path | None,
     Option(
@@ -162,6 +177,19 @@ Dtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.", rich_help_
 Seed = Annotated[int, Option("--seed", help="Decides everything random.", rich_help_panel=_MODEL)]
 Device = Annotated[
     str, Option("--device", "-d", help="auto, cpu, gpu, cuda, cuda:1 or mps.", rich_help_panel=_RUN)
+]
+Series = Annotated[
+    str | None,
+    Option(
+        "--series",
+        help="DICOM series to segment: its number, UID, modality or part of its description. Default: all.",
+        rich_help_panel=_RUN,
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str,
+    Option("--format", help=f"Of the results: {', '.join(FORMS)} (that of the image).", rich_help_panel=_RUN),
 ]
 Overwrite = Annotated[
     bool, Option("--overwrite/--no-overwrite", help="Replace what is there.", rich_help_panel=_RUN)

@@ -15,6 +15,7 @@ from unprompted.apps.cli import options
 from unprompted.apps.cli.render import Screen
 from unprompted.engine.views import Views
 from unprompted.errors import UsageError
+from unprompted.io.forms import AUTO, checked_form
 from unprompted.registry import AUTO_METHOD, DEFAULT_METHOD
 
 
@@ -40,6 +41,8 @@ def segment(
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     device: options.Device = "auto",
+    series: options.Series = None,
+    format: options.Format = AUTO,
     overwrite: options.Overwrite = False,
     explain: options.Explain = False,
     round_trip: options.RoundTrip = False,
@@ -50,6 +53,7 @@ def segment(
     debug: options.Debug = False,
 ) -> None:
     """Segment all images of a folder from a few labelled ones."""
+    from unprompted.apps.batch.archives import at_hand
     from unprompted.apps.batch.plan import plan
     from unprompted.apps.batch.records import write_json
     from unprompted.apps.batch.run import segment_folder
@@ -65,8 +69,9 @@ def segment(
     model = model_of_call(
         method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
     )
-    job = Job(input, output, model, learn_from, overwrite, explain, round_trip)
-    with Screen(quiet, verbose, debug) as screen:
+    form = checked_form(format)
+    job = Job(input, output, model, learn_from, overwrite, explain, round_trip, series, form)
+    with Screen(quiet, verbose, debug) as screen, at_hand(job, screen) as job:
         if dry_run:
             plan(job, screen)
             return

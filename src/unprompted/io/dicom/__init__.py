@@ -7,6 +7,7 @@ from unprompted.errors import LabelRefused
 from unprompted.geometry import Grid, canonical_reordering
 from unprompted.images import LabelMap, Volume
 from unprompted.io.base import FOLDER, case_name
+from unprompted.io.dicom.archive import is_zip
 from unprompted.io.dicom.image import stored_image
 from unprompted.io.dicom.labels import read_label_objects
 from unprompted.io.dicom.series import SUFFIXES, is_dicom, is_dicom_folder, series_of
@@ -18,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 class Dicom:
     """Reads a DICOM series, SEG and RTSTRUCT; writes SEG. One file stands for the series it is part of."""
 
-    suffixes = (".dcm", ".dicom", ".ima", FOLDER)
+    suffixes = (".dcm", ".dicom", ".ima", ".zip", FOLDER)
     holds_labels = False
 
     def takes(self, path: Path) -> bool:
@@ -27,7 +28,8 @@ class Dicom:
 
     def files_of(self, path: Path) -> tuple[Path, ...]:
         """All files of the series that a path stands for."""
-        return series_of(path).files
+        series = series_of(path)
+        return (path,) if series.of_pictures and path.is_file() else series.files
 
     def read(self, path: Path) -> Volume:
         """The series in canonical order; what is unusual about its geometry is logged as a warning."""
@@ -59,7 +61,7 @@ class Dicom:
         """
         from unprompted.io.dicom.seg_writing import write_seg
 
-        if not (like.is_dir() or is_dicom(like)):
+        if not (like.is_dir() or is_zip(like) or is_dicom(like)):
             raise LabelRefused(
                 f"{path.name}: a DICOM object refers to the DICOM images it was made from, and {like.name} "
                 "is none; choose another output format"

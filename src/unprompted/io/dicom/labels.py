@@ -45,7 +45,7 @@ def names_in(path: Path) -> tuple[str, ...]:
 
 
 def read_label_objects(path: Path, grid: Grid | None) -> LabelMap:
-    """The classes of all label objects of a path, numbered 1, 2, ... in their order.
+    """The classes of all label objects of a path, numbered 1, 2, ... in their order, or as we wrote them.
 
     Args:
         path: a SEG or RTSTRUCT file, or a folder of such that belong to one image.
@@ -98,17 +98,19 @@ def _merged(masks: Sequence[NamedMask], grid: Grid, name: str) -> LabelMap:
     if any(mask.drawn for mask in masks) and not any(mask.inside.any() for mask in masks):
         missed = ", ".join(mask.name for mask in masks)
         raise LabelRefused(f"{name}: nothing of {missed} lies inside the image; is it of another image?")
-    kind = np.uint8 if len(masks) < 256 else np.uint16
-    labels = np.zeros(grid.shape, dtype=kind)
-    for value, mask in enumerate(masks, start=1):
+    own = {mask.value for mask in masks} - {None}
+    values = [mask.value or 0 for mask in masks] if len(own) == len(masks) else range(1, len(masks) + 1)
+    classes = {value: mask.name for value, mask in zip(values, masks, strict=True)}
+    labels: Any = np.zeros(grid.shape, dtype=np.uint8 if max(values) < 256 else np.uint16)
+    for value, mask in zip(values, masks, strict=True):
         taken = labels[mask.inside]
         for below in np.unique(taken[taken > 0]):
             _LOG.warning(
                 "%s: %d voxels of %s are also in %s; a label map holds one class a voxel, so they go to %s",
-                name, int((taken == below).sum()), masks[below - 1].name, mask.name, mask.name,
+                name, int((taken == below).sum()), classes[int(below)], mask.name, mask.name,
             )  # fmt: skip
         labels[mask.inside] = value
-    return LabelMap(labels, grid, {value: mask.name for value, mask in enumerate(masks, start=1)})
+    return LabelMap(labels, grid, dict(sorted(classes.items())))
 
 
 def renumbered(labels: LabelMap, classes: dict[int, str]) -> LabelMap:

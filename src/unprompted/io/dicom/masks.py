@@ -1,5 +1,6 @@
 """Masks of one class, and how the planes of a label object find their place in an image."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from unprompted.geometry import Affine, Grid
 
+MAKER = "unprompted"
 _OFF_GRID = 0.05  # pixels by which a plane may miss the pixels of the image
 _OFF_SLICE = 0.3  # slice distances by which it may miss a slice
 
@@ -19,11 +21,24 @@ class NamedMask:
         name: as its object says it.
         inside: bool, of the shape of the image's grid.
         drawn: whether its object shows anything of it, inside the image or not.
+        value: the label value it was written from, where its object is ours and says so.
     """
 
     name: str
     inside: NDArray[np.bool_]
     drawn: bool
+    value: int | None = None
+
+
+def value_in(description: str) -> int | None:
+    """The label value in a description as `description_of` writes it; None in any other."""
+    found = re.fullmatch(rf"{MAKER}: label ([1-9]\d{{0,4}})", description)
+    return int(found[1]) if found else None
+
+
+def description_of(value: int) -> str:
+    """What an object of ours says of a class: the label value, which numbers of segments cannot keep."""
+    return f"{MAKER}: label {value}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from unprompted.errors import LabelRefused
 from unprompted.geometry import Grid
 from unprompted.io.dicom.frames import LPS_TO_RAS
-from unprompted.io.dicom.masks import NamedMask
+from unprompted.io.dicom.masks import NamedMask, value_in
 
 _LOG = logging.getLogger(__name__)
 _CLOSED = "CLOSED_PLANAR"
@@ -61,7 +61,8 @@ def roi_masks(dataset: Dataset, grid: Grid, file: str) -> list[NamedMask]:
             if 0 <= position < len(stack):
                 stack[position] ^= filled(drawn, stack.shape[1:])
         _notice_gaps(sorted(by_slice), f"{file}, {names[number]}")
-    return [NamedMask(name, masks[number], drawn=True) for number, name in names.items()]
+    said = {int(roi.ROINumber): str(roi.get("ROIDescription", "")) for roi in dataset.StructureSetROISequence}
+    return [NamedMask(name, masks[number], True, value_in(said[number])) for number, name in names.items()]
 
 
 def filled(outlines: Sequence[Outline], shape: tuple[int, ...]) -> NDArray[np.bool_]:

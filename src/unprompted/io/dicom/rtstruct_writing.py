@@ -1,4 +1,4 @@
-"""Label maps as RTSTRUCT: the outlines run along the edges of the voxels, so that reading back loses nothing."""
+"""Label maps as RTSTRUCT: outlines run along the edges of voxels, so that reading back loses nothing."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from unprompted import __version__
 from unprompted.errors import DataRefused
@@ -16,8 +16,9 @@ from unprompted.images import LabelMap
 from unprompted.io.atomic import replacing
 from unprompted.io.dicom.frames import LPS_TO_RAS
 from unprompted.io.dicom.image import StoredImage, stored_image
+from unprompted.io.dicom.masks import MAKER, description_of
 from unprompted.io.dicom.series import RTSTRUCT_CLASS
-from unprompted.io.dicom.sources import MAKER, date_like, source_headers, stable_uid
+from unprompted.io.dicom.sources import date_like, source_headers, stable_uid
 from unprompted.io.labels import stored_labels
 from unprompted.palette import colour_of
 
@@ -34,7 +35,7 @@ def write_rtstruct(labels: LabelMap, path: Path, like: Path) -> None:
 
     Raises:
         GeometryMismatch: the labels do not lie on the voxels of the series.
-        DataRefused: the series has no place in a patient, or was resampled, so that no slice can be referred to.
+        DataRefused: the series has no place in a patient, or was resampled, so there is no slice to refer to.
     """
     image = stored_image(like)
     if image.stack is None or image.stack.is_resampled:
@@ -45,7 +46,7 @@ def write_rtstruct(labels: LabelMap, path: Path, like: Path) -> None:
     uid = stable_uid(sources, "RTSTRUCT", sorted(labels.classes.items()), stored)
     dataset = _structure_set(sources, uid)
     for number, (value, name) in enumerate(sorted(labels.classes.items()), start=1):
-        _add_structure(dataset, number, name)
+        _add_structure(dataset, number, value, name)
         contours = list(_contours(stored == value, image, sources))
         roi = _item(ReferencedROINumber=number, ROIDisplayColor=list(colour_of(value)))
         if contours:
@@ -136,7 +137,7 @@ def _structure_set(sources: list[Dataset], uid: str) -> Dataset:
     for name in _COPIED:
         if name in first:
             setattr(dataset, name, first[name].value)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = RTSTRUCT_CLASS, uid
+    dataset.SOPClassUID, dataset.SOPInstanceUID = UID(RTSTRUCT_CLASS), UID(uid)
     dataset.SeriesInstanceUID, dataset.SeriesNumber = stable_uid(sources, uid, "series"), 902
     dataset.Modality, dataset.SeriesDescription, dataset.InstanceNumber = "RTSTRUCT", "Segmentation", 1
     dataset.Manufacturer = dataset.ManufacturerModelName = MAKER
@@ -160,19 +161,18 @@ def _structure_set(sources: list[Dataset], uid: str) -> Dataset:
     dataset.RTROIObservationsSequence = []
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID, dataset.file_meta.MediaStorageSOPInstanceUID = (
-        RTSTRUCT_CLASS,
-        uid,
-    )
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     return dataset
 
 
-def _add_structure(dataset: Dataset, number: int, name: str) -> None:
+def _add_structure(dataset: Dataset, number: int, value: int, name: str) -> None:
     dataset.StructureSetROISequence.append(
         _item(
             ROINumber=number,
             ReferencedFrameOfReferenceUID=dataset.FrameOfReferenceUID,
             ROIName=name[:64],
+            ROIDescription=description_of(value),
             ROIGenerationAlgorithm="AUTOMATIC",
         )
     )

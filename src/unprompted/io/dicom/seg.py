@@ -12,7 +12,7 @@ from pydicom.pixels.utils import pixel_array
 from unprompted.errors import LabelRefused, UnreadableFile
 from unprompted.geometry import Grid
 from unprompted.io.dicom.frames import Frame, frames_of
-from unprompted.io.dicom.masks import NamedMask, put, resampled, seat_of
+from unprompted.io.dicom.masks import NamedMask, put, resampled, seat_of, value_in
 
 _LOG = logging.getLogger(__name__)
 _HALF = 0.5  # of the greatest fraction: from here on a voxel is inside
@@ -51,7 +51,8 @@ def segment_masks(dataset: Dataset, grid: Grid, file: Path) -> list[NamedMask]:
             raise LabelRefused(f"{file.name}: its frames make no volume")
         masks = {number: resampled(values, native, grid) for number, values in own.items()}
     drawn = any(_segments_of(dataset, frame, set(names)) for frame in frames)
-    return [NamedMask(name, masks[number], drawn) for number, name in names.items()]
+    said = {int(s.SegmentNumber): str(s.get("SegmentDescription", "")) for s in dataset.SegmentSequence}
+    return [NamedMask(name, masks[number], drawn, value_in(said[number])) for number, name in names.items()]
 
 
 def own_grid(dataset: Dataset, file: Path) -> Grid:

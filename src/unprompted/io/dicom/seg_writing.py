@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,15 @@ from unprompted.io.atomic import replacing
 from unprompted.io.dicom.codes import code_of
 from unprompted.io.dicom.frames import LPS_TO_RAS
 from unprompted.io.dicom.image import StoredImage, stored_image
-from unprompted.io.dicom.sources import MAKER, date_like, source_headers, stable_uid
+from unprompted.io.dicom.masks import MAKER, description_of
+from unprompted.io.dicom.sources import date_like, source_headers, stable_uid
+from unprompted.io.forms import SegKind
 from unprompted.io.labels import stored_labels
 from unprompted.palette import colour_of
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
 
-Kind = Literal["BINARY", "FRACTIONAL", "LABELMAP"]
 SERIES_NUMBER = 901  # clear of what scanners give
 
 
@@ -31,7 +32,7 @@ def write_seg(
     labels: LabelMap,
     path: Path,
     like: Path,
-    kind: Kind = "BINARY",
+    kind: SegKind = "BINARY",
     confidence: NDArray[np.floating[Any]] | None = None,
     every_frame: bool = False,
 ) -> None:
@@ -49,17 +50,16 @@ def write_seg(
 
     Raises:
         GeometryMismatch: the labels do not lie on the voxels of the series.
-        DataRefused: there is no class, the series is a clip, or FRACTIONAL without confidence.
+        DataRefused: the series is a clip, or FRACTIONAL without confidence.
     """
     image = stored_image(like)
     if image.stack is None and len(image.frames) > 1:
         raise DataRefused(
-            f"{like.name}: a clip lies nowhere in a patient, and its segmentation cannot be written as DICOM; "
-            "leave the output format out to get masks and a film"
+            f"{like.name}: a clip lies nowhere in a patient, and its segmentation cannot be written as "
+            "DICOM; leave the output format out to get masks and a film"
         )
-    classes = labels.classes or {int(v): f"label {v}" for v in np.unique(labels.labels) if v}
-    if not classes:
-        raise DataRefused("a segmentation has at least one class, and these labels name none")
+    values = [int(value) for value in np.unique(labels.labels) if value] or [1]
+    classes = labels.classes or {value: f"label {value}" for value in values}
     stored = stored_labels(labels, image.grid)
     numbers = {value: number for number, value in enumerate(sorted(classes), start=1)}
     pixels = _numbered(stored, numbers)
@@ -75,6 +75,8 @@ def write_seg(
     segments = [_described(numbers[v], v, name, uid) for v, name in sorted(classes.items())]
     dataset = _segmentation(image, sources, pixels, kind, segments, uid, every_frame)
     date_like(dataset, sources[0])
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = stable_uid(sources, uid, "dimensions")
     with replacing(path) as partial:
         dataset.save_as(partial)
 
@@ -83,7 +85,7 @@ def _segmentation(
     image: StoredImage,
     sources: list[Dataset],
     pixels: NDArray[Any],
-    kind: Kind,
+    kind: str,
     segments: list["SegmentDescription"],
     uid: str,
     every_frame: bool,
@@ -183,6 +185,7 @@ def _described(number: int, value: int, name: str, uid: str) -> "SegmentDescript
         tracking_id=name[:64],
         display_color=CIELabColor.from_rgb(*colour_of(value)),
     )
+    described.SegmentDescription = description_of(value)
     if code.side is not None:
         modifier = hd.sr.CodedConcept(code.side.value, code.side.scheme_designator, code.side.meaning)
         described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]

@@ -10,8 +10,10 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
 
 from unprompted.errors import DataRefused, UnreadableFile
+from unprompted.io.dicom.archive import extracted, is_zip
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # segmentation, label map
@@ -23,10 +25,11 @@ _NOT_PICTURES = (  # have rows and columns, and are no image of a patient
     "1.2.840.10008.5.1.4.1.1.11",  # presentation states
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_SHARED = "SharedFunctionalGroupsSequence"  # of enhanced files
 _WANTED = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "SeriesNumber",
-    "SeriesDescription", "ImageType", "Rows", "ReferencedSeriesSequence",
-    "ReferencedFrameOfReferenceSequence",
+    "SeriesDescription", "ImageType", "Rows", "ImagePositionPatient", "ReferencedSeriesSequence",
+    "ReferencedFrameOfReferenceSequence", _SHARED,
 ]  # fmt: skip
 _MOST_FILES = 200_000
 _LOOKED_AT = 20  # files of a folder before it is taken to be none of DICOM
@@ -47,6 +50,7 @@ class Series:
         sop_class: of its files.
         auxiliary: whether it is a localizer or a screenshot rather than what was to be imaged.
         refers_to: UIDs of the series that label objects were drawn on.
+        of_pictures: whether its files are pictures without a place in the patient, such as radiographs.
     """
 
     uid: str
@@ -58,6 +62,7 @@ class Series:
     sop_class: str
     auxiliary: bool = False
     refers_to: frozenset[str] = frozenset()
+    of_pictures: bool = False
 
     @property
     def holds_labels(self) -> bool:
@@ -124,15 +129,15 @@ def series_under(folder: Path) -> tuple[Series, ...]:
 
 
 def series_of(path: Path) -> Series:
-    """The series of a file, with the files beside it; or the only image series of a folder.
+    """The series of a file, with the files beside it; or the only image series of a folder or a zip file.
 
     Raises:
         DataRefused: the folder holds no image series, or several.
         UnreadableFile: the file is no DICOM, or holds no image.
     """
-    if path.is_file():
+    if path.is_file() and not is_zip(path):
         return _series_of_file(path)
-    images = images_among(series_under(path))
+    images = images_among(series_under(extracted(path) if is_zip(path) else path))
     if len(images) != 1:
         raise DataRefused(
             f"{path}: holds {len(images) or 'no'} image series where one is wanted"
@@ -211,7 +216,16 @@ def _series_of_file(path: Path) -> Series:
 
 
 def _series(uid: str, files: list[tuple[Path, Dataset]]) -> Series | None:
-    """The series of files that share a UID; None where none of them is an image or a label object."""
+    """The series of files that share a UID; None where none of them is an image or a label object.
+
+    Raises:
+        UnreadableFile: a file is an image by its class and describes none.
+    """
+    for file, header in files:
+        if "Rows" not in header and UID(header.SOPClassUID).name.endswith("Image Storage"):
+            raise UnreadableFile(
+                f"{file}: is a {UID(header.SOPClassUID).name[:-8]} without pixels; it is cut off"
+            )
     kept = [(file, header) for file, header in files if _is_image(header) or _is_label(header)]
     if not kept:
         return None
@@ -227,6 +241,7 @@ def _series(uid: str, files: list[tuple[Path, Dataset]]) -> Series | None:
         str(header.SOPClassUID),
         all(_is_auxiliary(one) for _, one in kept),
         _references(header),
+        not any("ImagePositionPatient" in one or _SHARED in one for _, one in kept),
     )
 
 

@@ -13,7 +13,6 @@ from unprompted.errors import DataRefused
 from unprompted.io.dicom.image import StoredImage
 from unprompted.io.dicom.series import dataset_of
 
-MAKER = "unprompted"
 _OFTEN_REMOVED = (  # by anonymisation, and needed in a derived object at least as empty
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
