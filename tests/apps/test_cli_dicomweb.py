@@ -86,7 +86,7 @@ def test_a_patient_is_found_by_query(orthanc, uploaded, tmp_path):
 
 
 def test_what_is_not_there_is_refused(orthanc, login, tmp_path):
-    with pytest.raises((DataRefused, UnpromptedError), match="nothing is there|answers 404"):
+    with pytest.raises((DataRefused, UnpromptedError), match=r"nothing is there|answers 404"):
         retrieved(archive_at(f"{orthanc}#study=1.2.3"), tmp_path / "back")
 
 
