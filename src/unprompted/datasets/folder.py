@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from unprompted.datasets.base import CaseFiles, FolderLayout
+from unprompted.datasets.binary_masks import noting_binary_masks
 from unprompted.datasets.description import read_description
 from unprompted.datasets.dicom import (
     dicom_series,
@@ -35,11 +36,11 @@ from unprompted.datasets.pairing import (
     paired,
     without_channels,
 )
-from unprompted.errors import DataRefused, LabelRefused, UnreadableFile
+from unprompted.errors import DataRefused, UnreadableFile
 from unprompted.images import LabelMap, Volume
 from unprompted.io.base import case_name, holds_labels, read_image, read_labels
 from unprompted.io.labels import read_label_names
-from unprompted.io.raster import Raster, mask_values
+from unprompted.io.raster import Raster
 from unprompted.io.video import frame_files, frame_names, read_some_labels
 
 _WANTED = (
@@ -82,7 +83,7 @@ def recognise(path: Path, need_labels: bool, series: str | None = None) -> Folde
         if first is None:
             raise DataRefused(_nothing_found(path))
         layout = first
-    return with_names_of_objects(_noting_binary_masks(layout)) if need_labels else layout
+    return with_names_of_objects(noting_binary_masks(layout)) if need_labels else layout
 
 
 def load_case(files: CaseFiles, classes: dict[int, str] | None = None) -> tuple[Volume, LabelMap | None]:
@@ -290,30 +291,6 @@ def _layout(
     count = f"{len(cases)} case{'' if len(cases) == 1 else 's'}{' with labels' if need_labels else ''}"
     named = [f"classes {listed(list(classes.values()))}"] if classes and need_labels else []
     return FolderLayout(kind, tuple(cases), classes, ", ".join([f"{kind} layout", count, *named, *remarks]))
-
-
-def _noting_binary_masks(layout: FolderLayout) -> FolderLayout:
-    """Say so where 255 is read as 1; refuse where only some masks are of 0 and 255.
-
-    Raises:
-        LabelRefused: 255 means "inside" in one mask and cannot mean it in another.
-    """
-    values: dict[str, set[int]] = {}
-    for case in layout.cases:
-        if case.labels is None or is_label_object(case.labels):
-            continue
-        files = frame_files(case.labels) if case.labels.is_dir() else [case.labels]
-        values |= {f.name: mask_values(f) for f in files if f.suffix.lower() in Raster.suffixes}
-    binary = sorted(name for name, found in values.items() if found == {0, 255})
-    other = sorted(name for name, found in values.items() if not found <= {0, 255})
-    if binary and other:
-        raise LabelRefused(
-            f"some masks hold 0 and 255 ({listed(binary, 3)}) and some other labels ({listed(other, 3)}); "
-            "store the same integer for the same class in every mask"
-        )
-    if not binary:
-        return layout
-    return replace(layout, note=f"{layout.note}, masks hold 0 and 255: 255 is taken as class 1")
 
 
 def _nothing_found(path: Path) -> str:

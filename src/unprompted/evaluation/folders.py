@@ -82,7 +82,7 @@ def evaluate_folders(
     progress("evaluating", len(pairs), len(pairs))
     without = [result.case for result in results if classes and not result.physical]
     if without and in_mm is not False:
-        notes.append(f"nothing is measured in mm: no voxel size in {listed(without)}")
+        notes.append(f"nothing is measured in mm: no voxel size in {listed(without)} (or a sheared grid)")
     others = [names.get(value, f"label {value}") for value in sorted(seen - {0} - set(classes))]
     if others:
         notes.append(f"in the references but not measured: {listed(others)}")
