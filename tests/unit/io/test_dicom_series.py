@@ -1,14 +1,18 @@
 """Series read as volumes: the right voxels at the right place, or a refusal that says why."""
 
+from fractions import Fraction
+
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import MPEG4HP41, JPEGLSLossless, RLELossless
 
 from dicoms import PLANES, Plane, save, write_clip, write_enhanced, write_series
 from unprompted.errors import DataRefused, UnreadableFile
 from unprompted.geometry import Grid, reordering_between
 from unprompted.io.base import read_image
+from unprompted.io.video import write_film
 
 
 def stored(volume, written):
@@ -83,6 +87,28 @@ def test_a_clip_is_a_video(tmp_path, colour):
     assert volume.axis == "t"
     assert not volume.grid.in_mm
     assert (volume.voxels == written.voxels).all()
+
+
+def test_a_clip_stored_as_one_film_is_decoded(tmp_path):
+    pixels = np.repeat(np.linspace(0, 255, 4).astype(np.uint8), 32 * 48 * 3).reshape(4, 32, 48, 3)
+    write_film(tmp_path / "film.mp4", iter(pixels), Fraction(10))
+    file = write_clip(tmp_path / "clip.dcm", frames=4, size=(32, 48)).files[0]
+    dataset = pydicom.dcmread(file)
+    dataset.PixelData = encapsulate([(tmp_path / "film.mp4").read_bytes()], fragments_per_frame=3)
+    save(dataset, file, MPEG4HP41)
+    volume = read_image(file)
+    assert volume.axis == "t"
+    assert (volume.voxels == read_image(tmp_path / "film.mp4").voxels).all()
+
+
+def test_a_film_of_fewer_frames_than_promised_is_refused(tmp_path):
+    write_film(tmp_path / "film.mp4", iter(np.zeros((2, 32, 48, 3), np.uint8)), Fraction(10))
+    file = write_clip(tmp_path / "clip.dcm", frames=4, size=(32, 48)).files[0]
+    dataset = pydicom.dcmread(file)
+    dataset.PixelData = encapsulate([(tmp_path / "film.mp4").read_bytes()])
+    save(dataset, file, MPEG4HP41)
+    with pytest.raises(UnreadableFile, match="only 2 of 4 frames"):
+        read_image(file)
 
 
 def test_a_gantry_tilt_is_said_and_every_slice_stays_where_it_was(tmp_path, caplog):

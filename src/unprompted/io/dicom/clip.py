@@ -7,7 +7,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_fragments
+from pydicom.encaps import generate_frames
 
 from unprompted.errors import UnreadableFile
 
@@ -25,7 +25,7 @@ def decoded_clip(dataset: Dataset, file: Path, count: int) -> NDArray[np.float32
     Raises:
         UnreadableFile: fewer frames can be decoded than the file says it has.
     """
-    stream = io.BytesIO(b"".join(_fragments(dataset)))
+    stream = io.BytesIO(next(generate_frames(dataset.PixelData, number_of_frames=1)))  # one film, in pieces
     with av.open(stream, "r") as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     if len(frames) < count:
@@ -33,8 +33,3 @@ def decoded_clip(dataset: Dataset, file: Path, count: int) -> NDArray[np.float32
             f"{file.name}: only {len(frames)} of {count} frames can be decoded; the file is truncated"
         )
     return np.stack(frames[:count]).astype(np.float32)
-
-
-def _fragments(dataset: Dataset) -> list[bytes]:
-    """The pieces of the film without the offset table that goes before them."""
-    return list(generate_fragments(dataset.PixelData))[1:]
