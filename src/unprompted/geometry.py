@@ -89,6 +89,12 @@ class Grid:
         return float(d), float(h), float(w)
 
     @property
+    def is_upright(self) -> bool:
+        """Whether the array axes are at right angles; they are not in a stack of a tilted gantry."""
+        cosines = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() <= _SAME_COSINE)
+
+    @property
     def directions(self) -> str:
         """Anatomical direction of growing ``(d, h, w)``, the closest one each, such as ``"SPL"``."""
         return _closest_directions(self.affine)

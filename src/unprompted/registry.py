@@ -111,6 +111,7 @@ READERS = Registry(
         "nifti": "unprompted.io.nifti:Nifti",
         "itk": "unprompted.io.itk:Itk",
         "raster": "unprompted.io.raster:Raster",
+        "dicom": "unprompted.io.dicom:Dicom",  # before video: both take folders
         "video": "unprompted.io.video:Video",
         "npz": "unprompted.io.npz:Npz",
         "h5": "unprompted.io.h5:H5",

@@ -58,13 +58,29 @@ LIBRARIES = {
     "training": {"numpy", "torch", "safetensors"},
     "backbones": {"torch", "transformers", "safetensors", "huggingface_hub", "peft"},
     "datasets": {"numpy"},
-    "io": {"numpy", "nibabel", "SimpleITK", "PIL", "av", "h5py", "fsspec"},
+    "io": {
+        "numpy",
+        "nibabel",
+        "SimpleITK",
+        "PIL",
+        "av",
+        "h5py",
+        "fsspec",
+        "pydicom",
+        "highdicom",
+        "dicomweb_client",
+        "keyring",
+        "requests",
+    },
     "nouns": {"numpy"},
 }
 # The generated dataset is drawn by the generator that pretraining uses; it is imported when a case is
 # loaded, so that listing datasets stays free of torch.
 EXCEPTIONS = {("datasets.synthetic", "training.synth")}
-HEAVY = ["torch", "transformers", "nibabel", "SimpleITK", "PIL", "av", "h5py", "pydantic", "typer", "rich"]
+HEAVY = [
+    "torch", "transformers", "nibabel", "SimpleITK", "PIL", "av", "h5py", "pydicom", "highdicom", "requests",
+    "pydantic", "typer", "rich",
+]  # fmt: skip
 
 
 def layer_of(name):

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from dicoms import PLANES, write_series
 from unprompted.errors import UnpromptedError, UnreadableFile
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap
@@ -42,6 +43,11 @@ def video(folder):
     return folder / "a"
 
 
+def dicom(folder):
+    write_series(folder / "a", PLANES["tilted"], voxels=STACK)
+    return folder / "a"
+
+
 def npz(folder):
     np.savez(folder / "a.npz", image=STACK.T, label=STACK.T // 100, affine=OBLIQUE)
     return folder / "a.npz"
@@ -53,7 +59,7 @@ def h5(folder):
     return folder / "a.h5"
 
 
-SAMPLES = {"nifti": nifti, "itk": itk, "raster": raster, "video": video, "npz": npz, "h5": h5}
+SAMPLES = {"nifti": nifti, "itk": itk, "raster": raster, "dicom": dicom, "video": video, "npz": npz, "h5": h5}
 
 
 @pytest.fixture(params=sorted(READERS))

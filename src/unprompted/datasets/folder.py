@@ -7,15 +7,26 @@ suffixes       case_img.* + case_label.* in one folder
 sequences      frames + masks, in one folder or in one folder a sequence
 archives       npz or h5 files that hold image and label
 images         images only, one case a file
+DICOM          series in folders, with SEG or RTSTRUCT objects as labels
 file           a single file
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from unprompted.datasets.base import CaseFiles, FolderLayout
+from unprompted.datasets.binary_masks import noting_binary_masks
 from unprompted.datasets.description import read_description
+from unprompted.datasets.dicom import (
+    dicom_series,
+    is_dicom_source,
+    is_label_object,
+    numbered_by_name,
+    refuse_loose_slices,
+    with_names_of_objects,
+)
 from unprompted.datasets.pairing import (
     by_stem,
     has_channels,
@@ -25,11 +36,11 @@ from unprompted.datasets.pairing import (
     paired,
     without_channels,
 )
-from unprompted.errors import DataRefused, LabelRefused, UnreadableFile
+from unprompted.errors import DataRefused, UnreadableFile
 from unprompted.images import LabelMap, Volume
 from unprompted.io.base import case_name, holds_labels, read_image, read_labels
 from unprompted.io.labels import read_label_names
-from unprompted.io.raster import Raster, mask_values
+from unprompted.io.raster import Raster
 from unprompted.io.video import frame_files, frame_names, read_some_labels
 
 _WANTED = (
@@ -40,13 +51,14 @@ _LABEL_FOLDERS = ("labels", "masks")
 _IMG, _LABEL = "_img", "_label"
 
 
-def recognise(path: Path, need_labels: bool) -> FolderLayout:
+def recognise(path: Path, need_labels: bool, series: str | None = None) -> FolderLayout:
     """What lies at a path, as cases.
 
     Args:
         path: a folder of one of the layouts above, or a file.
         need_labels: True for a support or an evaluation: every case then has labels. False for
             queries: labels are left out even where they are there.
+        series: which of several DICOM series: its number, UID, modality or a part of its description.
 
     Raises:
         UnreadableFile: there is nothing at the path.
@@ -56,12 +68,13 @@ def recognise(path: Path, need_labels: bool) -> FolderLayout:
     if not path.exists():
         raise UnreadableFile(f"{path}: there is no such file or folder")
     if path.is_file():
-        layout = _single_file(path, need_labels)
+        layout = _dicom(path, need_labels, series) or _single_file(path, need_labels)
     else:
         recognisers: tuple[Callable[[Path, bool], FolderLayout | None], ...] = (
             _decathlon_or_nnunet,
             _plain_pairs,
             _sequences,
+            partial(_dicom, series=series),
             _named_by_suffix,
             _flat,
         )
@@ -70,7 +83,7 @@ def recognise(path: Path, need_labels: bool) -> FolderLayout:
         if first is None:
             raise DataRefused(_nothing_found(path))
         layout = first
-    return _noting_binary_masks(layout) if need_labels else layout
+    return with_names_of_objects(noting_binary_masks(layout)) if need_labels else layout
 
 
 def load_case(files: CaseFiles, classes: dict[int, str] | None = None) -> tuple[Volume, LabelMap | None]:
@@ -86,7 +99,9 @@ def load_case(files: CaseFiles, classes: dict[int, str] | None = None) -> tuple[
     volume = replace(read_image(files.image), name=files.name)
     if files.labels is None:
         return volume, None
-    if volume.axis == "t":
+    if is_label_object(files.labels):
+        labels = numbered_by_name(read_labels(files.labels, volume.grid), classes)
+    elif volume.axis == "t":
         labels = read_some_labels(files.labels, frame_names(files.image, volume.grid.shape[0]))
     else:
         labels = read_labels(files.labels)
@@ -222,6 +237,10 @@ def _named_by_suffix(path: Path, need_labels: bool) -> FolderLayout | None:
     return _layout("suffixes", cases, read_label_names(path), need_labels, ["*_img and *_label"])
 
 
+def _dicom(path: Path, need_labels: bool, series: str | None) -> FolderLayout | None:
+    return dicom_series(path, need_labels, series) if is_dicom_source(path) else None
+
+
 def _flat(path: Path, need_labels: bool) -> FolderLayout | None:
     files = image_files(path)
     if not files:
@@ -257,7 +276,9 @@ def _has_images(folder: Path) -> bool:
 def _images_and_sequences(folder: Path) -> list[Path]:
     """Files and, for videos, folders of pictures."""
     folders = [f for f in folder.iterdir() if f.is_dir() and not is_hidden(f)]
-    return image_files(folder) + sorted(folders)
+    files = image_files(folder)
+    refuse_loose_slices(files)
+    return files + sorted(folders)
 
 
 def _layout(
@@ -270,30 +291,6 @@ def _layout(
     count = f"{len(cases)} case{'' if len(cases) == 1 else 's'}{' with labels' if need_labels else ''}"
     named = [f"classes {listed(list(classes.values()))}"] if classes and need_labels else []
     return FolderLayout(kind, tuple(cases), classes, ", ".join([f"{kind} layout", count, *named, *remarks]))
-
-
-def _noting_binary_masks(layout: FolderLayout) -> FolderLayout:
-    """Say so where 255 is read as 1; refuse where only some masks are of 0 and 255.
-
-    Raises:
-        LabelRefused: 255 means "inside" in one mask and cannot mean it in another.
-    """
-    values: dict[str, set[int]] = {}
-    for case in layout.cases:
-        if case.labels is None:
-            continue
-        files = frame_files(case.labels) if case.labels.is_dir() else [case.labels]
-        values |= {f.name: mask_values(f) for f in files if f.suffix.lower() in Raster.suffixes}
-    binary = sorted(name for name, found in values.items() if found == {0, 255})
-    other = sorted(name for name, found in values.items() if not found <= {0, 255})
-    if binary and other:
-        raise LabelRefused(
-            f"some masks hold 0 and 255 ({listed(binary, 3)}) and some other labels ({listed(other, 3)}); "
-            "store the same integer for the same class in every mask"
-        )
-    if not binary:
-        return layout
-    return replace(layout, note=f"{layout.note}, masks hold 0 and 255: 255 is taken as class 1")
 
 
 def _nothing_found(path: Path) -> str:

@@ -20,16 +20,16 @@ def image_files(folder: Path) -> list[Path]:
         DataRefused: the folder holds a file of a type that is not read.
     """
     files = [f for f in folder.iterdir() if f.is_file() and not is_hidden(f)]
-    known = sorted((f for f in files if suffix_of(f)), key=lambda f: f.name)
+    known = sorted((f for f in files if suffix_of(f) is not None), key=lambda f: f.name)
     unknown = sorted(
         f.name
         for f in files
-        if not suffix_of(f) and f.suffix.lower() not in _NOT_IMAGES and f.name != LABEL_NAMES
+        if suffix_of(f) is None and f.suffix.lower() not in _NOT_IMAGES and f.name != LABEL_NAMES
     )
     if unknown:
         raise DataRefused(
             f"{folder}: files of a type that is not read: {listed(unknown)}; "
-            "convert them (DICOM with dcm2niix, say) or move them elsewhere"
+            "convert them or move them elsewhere"
         )
     return known
 

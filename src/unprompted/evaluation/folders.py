@@ -76,13 +76,13 @@ def evaluate_folders(
         reference = _reference_labels(case)
         seen |= {int(value) for value in np.unique(reference.labels)}
         tolerance = tolerance_mm if in_mm is not False and (in_mm or has_mm(reference)) else None
-        result = measured(case.name, read_labels(path), reference, classes, tolerance)
+        result = measured(case.name, read_labels(path, reference.grid), reference, classes, tolerance)
         files = path.name, (case.labels or case.image).name
         results.append(replace(result, prediction=files[0], reference=files[1]))
     progress("evaluating", len(pairs), len(pairs))
     without = [result.case for result in results if classes and not result.physical]
     if without and in_mm is not False:
-        notes.append(f"nothing is measured in mm: no voxel size in {listed(without)}")
+        notes.append(f"nothing is measured in mm: no voxel size in {listed(without)} (or a sheared grid)")
     others = [names.get(value, f"label {value}") for value in sorted(seen - {0} - set(classes))]
     if others:
         notes.append(f"in the references but not measured: {listed(others)}")
@@ -194,6 +194,7 @@ def _values(pairs: Sequence[tuple[CaseFiles, Path]], names: dict[int, str]) -> d
     """All classes that occur, where no ``labels.json`` says which were predicted."""
     found: set[int] = set(names)
     for case, path in pairs:
-        for labels in (read_labels(path), _reference_labels(case)):
+        reference = _reference_labels(case)
+        for labels in (read_labels(path, reference.grid), reference):
             found |= {int(value) for value in np.unique(labels.labels)}
     return {value: names.get(value, f"label {value}") for value in sorted(found - {0})}

@@ -64,13 +64,14 @@ def physical_errors(
 
     Raises:
         GeometryMismatch: the grids differ.
-        DataRefused: the images have no size in millimetres, or unlabelled slices lie between labelled ones.
+        DataRefused: the images have no size in millimetres, the grid is sheared, or unlabelled slices lie
+            between labelled ones.
     """
     refuse_other_grids(prediction, reference)
     if not has_mm(reference):
         raise DataRefused(
-            "distances in mm need images with a voxel size in mm, and labelled slices beside each other; "
-            "measure Dice and IoU only (--no-mm)"
+            "distances in mm need images with a voxel size in mm, axes at right angles (no tilted gantry) "
+            "and labelled slices beside each other; measure Dice and IoU only (--no-mm)"
         )
     keep = _labelled_block(reference)
     found, truth = prediction.labels[keep], reference.labels[keep]
@@ -83,7 +84,12 @@ def physical_errors(
 
 
 def has_mm(labels: LabelMap) -> bool:
-    """Whether distances in millimetres can be measured on these labels."""
+    """Whether distances in millimetres can be measured on these labels.
+
+    They cannot on a sheared grid, as of a tilted gantry: neighbours there are not at right angles.
+    """
+    if not labels.grid.is_upright:
+        return False
     if labels.labelled is None:
         return labels.grid.in_mm
     positions = np.flatnonzero(labels.labelled)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from unprompted.errors import DataRefused, UnpromptedError, UnreadableFile, UsageError
+from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
 from unprompted.registry import READERS
 
@@ -16,7 +17,10 @@ FOLDER = "/"  # the suffix of a reader that takes folders
 class Reader(Protocol):
     """One file format.
 
-    Arrays come out in the canonical order of `unprompted.geometry`; nothing else moves axes.
+    Arrays come out in the canonical order of `unprompted.geometry`; nothing else moves axes. A format may
+    have three functions more: ``takes(path)``, for folders and for files without a known ending;
+    ``files_of(path)``, where several files make an image; ``read_labels_onto(path, grid)``, where labels
+    need the grid of their image.
 
     Attributes:
         suffixes: lower-case endings of the files it takes, dots included; "/" for folders.
@@ -51,7 +55,8 @@ def suffix_of(path: Path) -> str | None:
 
 def case_name(path: Path) -> str:
     """The file name without the ending its format is known by (``a.b.nii.gz`` is case ``a.b``)."""
-    suffix = suffix_of(path) or path.suffix
+    suffix = suffix_of(path)
+    suffix = path.suffix if suffix is None else suffix
     return path.name[: -len(suffix)] if suffix and suffix != FOLDER else path.name
 
 
@@ -72,9 +77,18 @@ def result_path(folder: Path, name: str, like: Path) -> Path:
     Raises:
         DataRefused: the name would lead out of the folder, or be hidden in it.
     """
+    return folder / (checked_name(name, like) + _reader_for(like)[0].result_suffix(like))
+
+
+def checked_name(name: str, like: Path) -> str:
+    """The name of a case.
+
+    Raises:
+        DataRefused: it would lead out of a folder, or be hidden in it.
+    """
     if not name or name.startswith(".") or "/" in name or "\\" in name:
         raise DataRefused(f"{name!r} cannot be the name of a case; rename {like.name}")
-    return folder / (name + _reader_for(like)[0].result_suffix(like))
+    return name
 
 
 def read_image(path: Path) -> Volume:
@@ -89,16 +103,30 @@ def read_image(path: Path) -> Volume:
         return reader.read(path)
 
 
-def read_labels(path: Path) -> LabelMap:
+def read_labels(path: Path, onto: Grid | None = None) -> LabelMap:
     """The label map in a file, or in a folder of masks, in canonical order.
+
+    Args:
+        path: the file or folder.
+        onto: the grid of the image; formats that store outlines or single frames put them on it.
 
     Raises:
         UnreadableFile: the file is missing, truncated or of unknown type.
         LabelRefused: the file is 4D or holds something else than integers of 0 and up.
     """
     reader, _ = _reader_for(path)
+    placing = getattr(reader, "read_labels_onto", None)
     with refusing(path):
-        return reader.read_labels(path)
+        return reader.read_labels(path) if placing is None or onto is None else placing(path, onto)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """All files that make the image at a path: itself, those of its folder, or those of its series."""
+    found = _reader_and_suffix(path)
+    listing = getattr(found[0], "files_of", None) if found else None
+    if listing is not None:
+        return tuple(listing(path))
+    return (path,) if path.is_file() else tuple(f for f in sorted(path.iterdir()) if f.is_file())
 
 
 def write_labels(labels: LabelMap, path: Path, like: Path) -> None:
@@ -137,13 +165,25 @@ def _reader_and_suffix(path: Path) -> tuple[Reader, str] | None:
     found: list[tuple[int, Reader, str]] = []
     for reader in _readers():
         for suffix in reader.suffixes:
-            takes = suffix == FOLDER if path.is_dir() else name.endswith(suffix) and name != suffix
+            if path.is_dir():
+                takes = suffix == FOLDER and _claims(reader, path)
+            else:
+                takes = name.endswith(suffix) and name != suffix
             if takes:
                 found.append((len(suffix), reader, suffix))
+    if not found and path.is_file():
+        found = [
+            (0, reader, "") for reader in _readers() if hasattr(reader, "takes") and _claims(reader, path)
+        ]
     if not found:
         return None
     _, reader, suffix = max(found, key=lambda entry: entry[0])
     return reader, suffix
+
+
+def _claims(reader: Reader, path: Path) -> bool:
+    takes = getattr(reader, "takes", None)
+    return takes is None or bool(takes(path))
 
 
 def _reader_for(path: Path, must_exist: bool = True) -> tuple[Reader, str]:

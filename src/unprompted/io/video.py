@@ -62,18 +62,29 @@ class Video:
             GeometryMismatch: labels and frames differ in number or size.
         """
         video = self.read(like)
-        if video.voxels.shape[:3] != labels.labels.shape:
-            raise GeometryMismatch(
-                f"labels are {labels.labels.shape}, the frames of {like.name} {video.voxels.shape[:3]}"
-            )
-        stored = sized_labels(labels)
-        with replacing(path / "masks") as partial:
-            partial.mkdir()
-            each = (mask for block in blocks(stored) for mask in block)
-            for name, mask in zip(frame_names(like, len(stored)), each, strict=True):
-                label_picture(mask).save(partial / f"{name}.png")
-        with replacing(path.parent / f"{path.name}_overlay.mp4") as partial:
-            write_film(partial, _overlays(video, labels), _rate_of(like))
+        write_masks(labels, path, video, frame_names(like, len(video.voxels)), _rate_of(like))
+
+
+def write_masks(
+    labels: LabelMap, path: Path, video: Volume, names: Sequence[str], rate: Fraction = Fraction(_FRAME_RATE)
+) -> None:
+    """Write ``<path>/masks/*.png`` under the names of frames, and the film ``<path>_overlay.mp4``.
+
+    Raises:
+        GeometryMismatch: labels and frames differ in number or size.
+    """
+    if video.voxels.shape[:3] != labels.labels.shape:
+        raise GeometryMismatch(
+            f"labels are {labels.labels.shape}, the frames of {video.name} {video.voxels.shape[:3]}"
+        )
+    stored = sized_labels(labels)
+    with replacing(path / "masks") as partial:
+        partial.mkdir()
+        each = (mask for block in blocks(stored) for mask in block)
+        for name, mask in zip(names, each, strict=True):
+            label_picture(mask).save(partial / f"{name}.png")
+    with replacing(path.parent / f"{path.name}_overlay.mp4") as partial:
+        write_film(partial, _overlays(video, labels), rate)
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -94,7 +105,9 @@ def frame_files(folder: Path) -> list[Path]:
 
 def frame_names(video: Path, count: int) -> list[str]:
     """Names of the masks of a video: those of its frame files, else ``00000`` and up."""
-    return [f.stem for f in frame_files(video)] if video.is_dir() else [f"{t:05d}" for t in range(count)]
+    if video.is_dir() and any(_is_picture(file) for file in video.iterdir()):
+        return [f.stem for f in frame_files(video)]
+    return [f"{t:05d}" for t in range(count)]
 
 
 def natural_order(name: str) -> tuple[tuple[int, str], ...]:

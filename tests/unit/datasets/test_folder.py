@@ -317,8 +317,8 @@ def test_an_unknown_layout_is_refused_with_what_it_holds(tmp_path):
 
 
 def test_files_of_unread_types_are_named(tmp_path):
-    (tmp_path / "slice1.dcm").write_bytes(b"x")
-    with pytest.raises(DataRefused, match=r"slice1\.dcm; convert them \(DICOM with dcm2niix"):
+    (tmp_path / "slice1.par").write_bytes(b"x")
+    with pytest.raises(DataRefused, match=r"slice1\.par; convert them"):
         recognise(tmp_path, need_labels=False)
 
 

@@ -6,6 +6,8 @@ import pytest
 from builders import make_labels
 from unprompted.errors import DataRefused, GeometryMismatch
 from unprompted.evaluation.physical import Physical, physical_errors
+from unprompted.geometry import Grid
+from unprompted.images import LabelMap
 
 SPACING_MM = (5.0, 0.8, 0.8)
 DIAGONAL_MM = (50**2 + 16**2 + 16**2) ** 0.5  # of 10 x 20 x 20 voxels
@@ -93,6 +95,14 @@ def test_images_without_mm_refuse():
     pair = make_labels(box()), make_labels(box())
     with pytest.raises(DataRefused, match=r"voxel size in mm.*--no-mm"):
         physical_errors(*pair, [1])
+
+
+def test_a_sheared_grid_refuses():
+    tilted = np.diag([5, 0.8, 0.8, 1.0])
+    tilted[1, 0] = 1.3  # every slice lies 1.3 mm further down, as of a tilted gantry
+    pair = [LabelMap(box(), Grid((10, 20, 20), tilted)) for _ in range(2)]
+    with pytest.raises(DataRefused, match="tilted gantry"):
+        physical_errors(*pair, [1], 1.0)
 
 
 def test_gaps_between_labelled_slices_refuse():

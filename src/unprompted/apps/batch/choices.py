@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from unprompted.engine.views import NO_VIEWS, Views
 from unprompted.errors import UsageError
+from unprompted.io.forms import AUTO
 from unprompted.registry import DEFAULT_METHOD, METHODS
 
 AXIS_WORDS = {"axial": "S", "coronal": "A", "sagittal": "R"}
@@ -126,6 +127,8 @@ class Job:
         devices: where workers run, in turn; empty for the device of the model alone.
         given_workers: how many models work at once; None takes one a device.
         ray: address of a Ray cluster that does the work; None stays on this machine.
+        series: which DICOM series, a word as `Series.is_called` takes it; None for all.
+        form: of the results, a word of `unprompted.io.forms.FORMS`.
     """
 
     queries: Path
@@ -152,6 +155,9 @@ class Job:
     def workers(self) -> int:
         """How many models work at once on this machine."""
         return self.given_workers or max(1, len(self.devices))
+
+    series: str | None = None
+    form: str = AUTO
 
 
 class Watcher(Protocol):

@@ -12,7 +12,7 @@ from unprompted.datasets.pairing import listed
 from unprompted.engine.views import Views
 from unprompted.errors import UsageError
 from unprompted.intensity import Intensity
-from unprompted.io.base import result_path
+from unprompted.io.forms import result_path
 from unprompted.io.store import FolderStore, store_of
 from unprompted.registry import AUTO_CANDIDATES, AUTO_METHOD, DEFAULT_BACKBONE
 
@@ -30,7 +30,7 @@ def plan(job: Job, watch: Watcher) -> None:
         if isinstance(source, SupportChoice)
         else _say_task(source, job, watch)
     )
-    targets = [result_path(Path(), case.name, case.image).name for case in queries]
+    targets = [result_path(Path(), case.name, case.image, job.form).name for case in queries]
     entries = {name.partition("/")[0] for name in store_of(job.output).sizes()}
     there = [target for target in targets if target in entries]
     watch.say("cases", f"{len(queries)}: {listed([case.name for case in queries])}")
@@ -51,7 +51,7 @@ def _say_support(choice: SupportChoice, job: Job, watch: Watcher) -> Sequence[Ca
     method = None if auto else make_method(job.model.method, dict(job.model.settings))
     learnable = read_support(choice, watch)
     job.model.views.check(learnable.support, learnable.axis)
-    queries = choose_queries(job.queries, learnable, watch)
+    queries = choose_queries(job.queries, learnable, watch, job.series)
     describe(learnable, watch)
     if method is None:
         watch.say("method", f"the best on cases left out of {', '.join(AUTO_CANDIDATES)}")
@@ -78,7 +78,7 @@ def _say_task(folder: Path, job: Job, watch: Watcher) -> Sequence[CaseFiles]:
     watch.say("refinement", "on" if description.get("refinement", {}).get("worlds") else "off")
     watch.say("classes", ", ".join(f"{value} {name}" for value, name in description["classes"].items()))
     watch.say("intensity", Intensity.from_dict(description["intensity"]).describe())
-    layout = recognise(job.queries, need_labels=False)
+    layout = recognise(job.queries, need_labels=False, series=job.series)
     watch.say("queries", layout.note)
     return layout.cases
 

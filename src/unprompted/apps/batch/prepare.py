@@ -93,14 +93,16 @@ def describe(learnable: Learnable, watch: Watcher) -> None:
     watch.say("intensity", learnable.intensity.describe())
 
 
-def choose_queries(folder: Path, learnable: Learnable, watch: Watcher) -> list[CaseFiles]:
+def choose_queries(
+    folder: Path, learnable: Learnable, watch: Watcher, series: str | None = None
+) -> list[CaseFiles]:
     """The cases to segment; images that are in the support are left out, and that is said.
 
     Raises:
         UsageError: every image is in the support.
         DataRefused: the folder is empty or of no known layout.
     """
-    layout = recognise(folder, need_labels=False)
+    layout = recognise(folder, need_labels=False, series=series)
     watch.say("queries", layout.note)
     queries = [case for case in layout.cases if case.image.resolve() not in learnable.images]
     left_out = len(layout.cases) - len(queries)

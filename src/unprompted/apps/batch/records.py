@@ -27,7 +27,8 @@ from unprompted.datasets.pairing import listed
 from unprompted.errors import UsageError
 from unprompted.images import LabelMap
 from unprompted.io.atomic import replacing
-from unprompted.io.base import result_path
+from unprompted.io.base import files_of
+from unprompted.io.forms import AUTO, result_path
 from unprompted.io.labels import write_label_names
 from unprompted.io.store import Store
 from unprompted.prediction import PredictedDice, Prediction
@@ -44,12 +45,14 @@ class Records:
         configuration: everything that decides the masks, the images aside.
         classes: label value to class name.
         explain: whether to write which support every slice was given.
+        form: of the label maps, a word of `unprompted.io.forms.FORMS`.
     """
 
     store: Store
     configuration: Mapping[str, Any]
     classes: Mapping[int, str]
     explain: bool = False
+    form: str = AUTO
 
     @property
     def digest(self) -> str:
@@ -72,7 +75,7 @@ class Records:
         sizes = _by_entry(self.store.sizes())
         found, others = {}, []
         for case in queries:
-            target = target_of(case)
+            target = target_of(case, self.form)
             if target is None or target not in sizes:
                 continue
             record = self._json(_sidecar(case.name))
@@ -112,17 +115,18 @@ class Records:
             sliced: its labels cut along the slice axis.
             judged: its predicted Dice.
         """
-        output = result_path(scratch, case.name, case.image)
+        output = result_path(scratch, case.name, case.image, self.form)
+        files, made = files_of(case.image), _within(output)
         slices = slices_of(prediction, sliced, self.classes)
         means = {name: mean_shown(entry["quality"], entry["pixels"]) for name, entry in slices.items()}
         known = [value for value in means.values() if value is not None]
         record = {
             "configuration_digest": self.digest,
-            "image_sha256": content_digest(case.image),
-            "image_stamp": _stamp(case.image),
+            "image_sha256": content_digest(files),
+            "image_stamp": _stamp(files),
             "output": output.name,
-            "output_sha256": content_digest(output),
-            "output_bytes": _stamp(output)[0],
+            "output_sha256": content_digest(made),
+            "output_bytes": _stamp(made)[0],
             "quality": round(float(np.mean(known)), 4) if known else None,
             "class_quality": means,
             "predicted_dice": {one.name: asdict(one) | {"review": one.review} for one in judged},
@@ -130,12 +134,12 @@ class Records:
             "provenance": asdict(prediction.provenance) | {"backbone": self.configuration["backbone"]},
             "slices": slices,
         }
-        for made in sorted(scratch.iterdir()):
-            if made.name not in (OVERLAYS, EXPLAIN):
-                self.store.put(made, made.name)
+        for entry in sorted(scratch.iterdir()):
+            if entry.name not in (OVERLAYS, EXPLAIN):
+                self.store.put(entry, entry.name)
         for folder in (OVERLAYS, EXPLAIN):
-            for made in sorted((scratch / folder).glob("*")):
-                self.store.put(made, f"{folder}/{made.name}")
+            for entry in sorted((scratch / folder).glob("*")):
+                self.store.put(entry, f"{folder}/{entry.name}")
         write_json(scratch / "record.json", record)
         self.store.put(scratch / "record.json", _sidecar(case.name))
         return _outcome(case.name, "written", record)
@@ -185,33 +189,37 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def content_digest(path: Path) -> str:
-    """SHA-256 over the bytes of a file, or over the names and digests of the files of a folder."""
-    if path.is_file():
-        with path.open("rb") as file:
+def content_digest(files: Sequence[Path]) -> str:
+    """SHA-256 over the bytes of a file, or over the names and digests of several."""
+    if len(files) == 1:
+        with files[0].open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = (f for f in sorted(path.rglob("*")) if f.is_file())
-    return _sha256("\n".join(f"{f.relative_to(path).as_posix()} {content_digest(f)}" for f in files).encode())
+    return _sha256("\n".join(f"{f.name} {content_digest([f])}" for f in files).encode())
 
 
-def target_of(case: CaseFiles) -> str | None:
+def target_of(case: CaseFiles, form: str) -> str | None:
     """The name of a case's label map, None for an image whose format cannot be told."""
     try:
-        return result_path(Path(), case.name, case.image).name
+        return result_path(Path(), case.name, case.image, form).name
     except Exception:  # a damaged image fails when its turn comes, and with the right words
         return None
 
 
-def _stamp(path: Path) -> list[int]:
-    """Bytes and time of change of a file, or of all files of a folder: cheap to look at again."""
-    files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+def _within(path: Path) -> list[Path]:
+    """A file, or all files of a folder."""
+    return [path] if path.is_file() else [f for f in sorted(path.rglob("*")) if f.is_file()]
+
+
+def _stamp(files: Sequence[Path]) -> list[int]:
+    """Bytes and time of change of files together: cheap to look at again."""
     states = [f.stat() for f in files]
     return [sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)]
 
 
 def _same_image(record: Mapping[str, Any], image: Path) -> bool:
     """Whether an image is the one recorded; read again only where its size or time of change differs."""
-    return record.get("image_stamp") == _stamp(image) or record.get("image_sha256") == content_digest(image)
+    files = files_of(image)
+    return record.get("image_stamp") == _stamp(files) or record.get("image_sha256") == content_digest(files)
 
 
 def _by_entry(sizes: Mapping[str, int]) -> dict[str, int]:

@@ -91,14 +91,15 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
     store = store_of(job.output)
     if isinstance(job.learn_from, SupportChoice):
         learnable = read_support(job.learn_from, watch)
-        queries = choose_queries(job.queries, learnable, watch)
+        queries = choose_queries(job.queries, learnable, watch, job.series)
         describe(learnable, watch)
         ready = load_model(learnable, job.model, watch)
     else:
         ready = load_task(job.learn_from, job.model, watch)
-        queries = choose_queries(job.queries, ready.learnable, watch)
+        queries = choose_queries(job.queries, ready.learnable, watch, job.series)
         describe(ready.learnable, watch)
-    records = Records(store, ready.configuration(), ready.learnable.support.classes, job.explain)
+    classes = ready.learnable.support.classes
+    records = Records(store, ready.configuration(), classes, job.explain, job.form)
     with store.locked():
         outcomes = _finish(job, ready, records, queries, watch)
     elapsed = time.perf_counter() - begun

@@ -16,7 +16,7 @@ from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import load_case
 from unprompted.errors import DataRefused
 from unprompted.images import LabelMap, Volume
-from unprompted.io.base import result_path, write_labels
+from unprompted.io.forms import result_path, write_result
 from unprompted.io.overlay import overlay_png
 from unprompted.io.store import Store
 from unprompted.prediction import PredictedDice, Prediction
@@ -92,10 +92,15 @@ class CaseWorker:
         if case is None:
             return None
         try:
-            _refuse_name(case)
+            self._refuse_name(case)
             return case, load_case(case)[0]
         except Exception as error:  # whatever it is, the other cases go on
             return case, error
+
+    def _refuse_name(self, case: CaseFiles) -> None:
+        target = result_path(Path(), case.name, case.image, self.records.form).name
+        if target in (CASES, OVERLAYS, EXPLAIN):
+            raise DataRefused(f"{target} cannot be the name of a case: a folder of the results is called so")
 
     def _compute(
         self, case: CaseFiles, volume: Volume | Exception, writer: ThreadPoolExecutor, progress: Progress
@@ -132,7 +137,9 @@ class CaseWorker:
     def _written(self, made: Made) -> Outcome:
         task, case = self.check.task, made.case
         with self.records.store.scratch() as scratch:
-            write_labels(made.prediction.labels, result_path(scratch, case.name, case.image), case.image)
+            form, prediction = self.records.form, made.prediction
+            target = result_path(scratch, case.name, case.image, form)
+            write_result(prediction.labels, prediction.confidence, target, case.image, form)
             overlay_png(made.shown, made.sliced, scratch / OVERLAYS / f"{case.name}.png", task.intensity)
             if self.records.explain and made.prediction.chosen:
                 folder, support = scratch / EXPLAIN, task.support
@@ -148,12 +155,6 @@ def _tell_until(ahead: Future[Any], written: deque[Future[Outcome]], done: Calla
             done(written.popleft().result())
 
 
-def _refuse_name(case: CaseFiles) -> None:
-    target = result_path(Path(), case.name, case.image).name
-    if target in (CASES, OVERLAYS, EXPLAIN):
-        raise DataRefused(f"{target} cannot be the name of a case: a folder of the results is called so")
-
-
 @dataclass(frozen=True, eq=False)
 class Order:
     """What a worker in another process needs; it travels by pickle, between our own processes only.
@@ -165,6 +166,7 @@ class Order:
         configuration: of the run.
         explain: whether to write which support every slice was given.
         round_trip: whether to predict Dice by the way back, too.
+        form: of the label maps.
     """
 
     task: Mapping[str, bytes] = field(repr=False)
@@ -173,6 +175,7 @@ class Order:
     configuration: Mapping[str, Any]
     explain: bool
     round_trip: bool
+    form: str
 
     @classmethod
     def of(cls, task: "FittedSegmenter", model: ModelChoice, records: Records, round_trip: bool) -> "Order":
@@ -180,7 +183,8 @@ class Order:
         with tempfile.TemporaryDirectory(prefix="unprompted-") as folder:
             task.save(Path(folder))
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        return cls(files, model, records.store, records.configuration, records.explain, round_trip)
+        kept = (records.store, records.configuration, records.explain)
+        return cls(files, model, *kept, round_trip, records.form)
 
     def worker(self, device: str) -> CaseWorker:
         """A worker with a model of its own.
@@ -203,5 +207,5 @@ class Order:
                 dtype=self.model.dtype,
             )
             task = FittedSegmenter.load(Path(folder), backbone)
-        records = Records(self.store, self.configuration, task.support.classes, self.explain)
+        records = Records(self.store, self.configuration, task.support.classes, self.explain, self.form)
         return CaseWorker(QualityCheck.of(task, self.round_trip), records)

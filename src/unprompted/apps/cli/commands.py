@@ -14,6 +14,7 @@ from unprompted.apps.cli.benchmark import benchmark
 from unprompted.apps.cli.demo import demo
 from unprompted.apps.cli.estimate import estimate
 from unprompted.apps.cli.evaluate import evaluate
+from unprompted.apps.cli.export import export
 from unprompted.apps.cli.info import info
 from unprompted.apps.cli.options import EXIT_CODES
 from unprompted.apps.cli.pretrain import pretrain
@@ -30,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, fit, estimate, evaluate, benchmark, info, demo, pretrain):
+for command in (segment, fit, estimate, evaluate, benchmark, export, info, demo, pretrain):
     app.command(epilog=EXIT_CODES)(command)
 app.add_typer(weights, name="weights")
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from unprompted.engine.views import NO_VIEWS
+from unprompted.io.forms import FORMS
 from unprompted.registry import AUTO_CANDIDATES, AUTO_METHOD, DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
 
 EXIT_CODES = (
@@ -16,15 +17,29 @@ EXIT_CODES = (
 _RUN, _SUPPORT, _MODEL, _SAY = "Run", "Support", "Method and model", "Output on the screen"
 
 Input = Annotated[
-    Path, Option("--input", "-i", help="Images to segment: a folder or a file.", show_default=False)
+    Path,
+    Option(
+        "--input",
+        "-i",
+        help="Images to segment: a folder, a file, or dicomweb+https://HOST/dicom-web#study=UID.",
+        show_default=False,
+    ),
 ]
-Output = Annotated[Path, Option("--output", "-o", help="Folder for the results.", show_default=False)]
+Output = Annotated[
+    Path,
+    Option(
+        "--output",
+        "-o",
+        help="Folder for the results.",
+        show_default=False,
+    ),
+]
 Results = Annotated[
     str,
     Option(
         "--output",
         "-o",
-        help="Folder for the results, or a URL that fsspec knows (s3://, gs://).",
+        help="Folder for the results, a URL that fsspec knows (s3://, gs://), or dicomweb+https://HOST/dicom-web.",
         show_default=False,
     ),
 ]
@@ -209,6 +224,19 @@ Ray = Annotated[
         rich_help_panel=_RUN,
         show_default=False,
     ),
+]
+Series = Annotated[
+    str | None,
+    Option(
+        "--series",
+        help="DICOM series to segment: its number, UID, modality or part of its description. Default: all.",
+        rich_help_panel=_RUN,
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str,
+    Option("--format", help=f"Of the results: {', '.join(FORMS)} (that of the image).", rich_help_panel=_RUN),
 ]
 Overwrite = Annotated[
     bool, Option("--overwrite/--no-overwrite", help="Replace what is there.", rich_help_panel=_RUN)

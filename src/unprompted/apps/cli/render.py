@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ class Screen:
         level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         logging.getLogger("unprompted").setLevel(level)
+        for library in ("pydicom", "highdicom"):  # their warnings quote values, which may name the patient
+            logging.getLogger(library).setLevel(logging.ERROR)
+            warnings.filterwarnings("ignore", module=library)
 
     def __enter__(self) -> "Screen":
         return self

@@ -15,6 +15,7 @@ from unprompted.apps.cli import options
 from unprompted.apps.cli.render import Screen
 from unprompted.engine.views import Views
 from unprompted.errors import UsageError
+from unprompted.io.forms import AUTO, checked_form
 from unprompted.registry import AUTO_METHOD, DEFAULT_METHOD
 
 
@@ -43,6 +44,8 @@ def segment(
     device: options.Devices = "auto",
     workers: options.Workers = None,
     ray: options.Ray = None,
+    series: options.Series = None,
+    format: options.Format = AUTO,
     overwrite: options.Overwrite = False,
     explain: options.Explain = False,
     round_trip: options.RoundTrip = False,
@@ -54,6 +57,7 @@ def segment(
     debug: options.Debug = False,
 ) -> None:
     """Segment all images of a folder from a few labelled ones."""
+    from unprompted.apps.batch.archives import at_hand
     from unprompted.apps.batch.memory import bytes_of
     from unprompted.apps.batch.plan import plan
     from unprompted.apps.batch.records import write_json
@@ -83,8 +87,10 @@ def segment(
         devices,
         workers,
         ray,
+        series,
+        checked_form(format),
     )
-    with Screen(quiet, verbose, debug) as screen:
+    with Screen(quiet, verbose, debug) as screen, at_hand(job, screen) as job:
         if dry_run:
             plan(job, screen)
             return
