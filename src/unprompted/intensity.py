@@ -76,9 +76,19 @@ class Intensity:
         low, high = self._bounds([voxels])
         return _scaled(voxels, low, high)
 
-    def apply_case(self, slices: Sequence[Voxels]) -> list[Scaled]:
-        """Slices of one case, scaled together as `apply` would scale their volume."""
-        low, high = self._bounds(slices)
+    def window_of(self, voxels: Voxels) -> tuple[float, float]:
+        """The stored values of one whole case that become 0 and 1."""
+        return self._bounds([voxels])
+
+    def apply_case(self, slices: Sequence[Voxels], window: tuple[float, float] | None = None) -> list[Scaled]:
+        """Slices of one case, scaled together as `apply` would scale their volume.
+
+        Args:
+            slices: of one case.
+            window: of a scaling by percentiles, where more is known of the case than these slices.
+        """
+        known = window if self.kind == "percentile" else None
+        low, high = known or self._bounds(slices)
         return [_scaled(one, low, high) for one in slices]
 
     def _bounds(self, parts: Sequence[Voxels]) -> tuple[float, float]:

@@ -26,6 +26,8 @@ class Example:
         in_mm: whether the case has a physical spacing; False for photographs and video frames.
         spacing: distance between neighbours along ``(d, h, w)`` of its case, millimetres if `in_mm`;
             None where it is not known.
+        window: the stored values that a scaling by percentiles takes for 0 and 1 in the whole case; None
+            takes those of the examples of the case.
     """
 
     image: NDArray[np.float32]
@@ -35,6 +37,7 @@ class Example:
     depth: int = 1
     in_mm: bool = True
     spacing: tuple[float, float, float] | None = None
+    window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.image.shape[:2] != self.labels.shape:

@@ -119,6 +119,7 @@ class Job:
         overwrite: replace results that are there.
         explain: write which support every slice was given.
         round_trip: predict Dice by the way back to labelled cases too, which costs time.
+        review: keep what the review page needs, the fitted task included.
     """
 
     queries: Path
@@ -128,6 +129,7 @@ class Job:
     overwrite: bool = False
     explain: bool = False
     round_trip: bool = False
+    review: bool = False
 
 
 class Watcher(Protocol):

@@ -150,6 +150,11 @@ class Records:
 
     def end(self, outcomes: Sequence[Outcome]) -> None:
         """Write the quality of all finished cases, and how every case ended."""
+        self.write_quality()
+        write_json(self.folder / RUN, self.report(outcomes))
+
+    def write_quality(self) -> None:
+        """Write the quality of all finished cases."""
         rows = []
         for path in sorted((self.folder / CASES).glob("*.json")):
             record = _json_of(path)
@@ -161,7 +166,6 @@ class Records:
         writer.writerows(rows)
         with replacing(self.folder / QUALITY) as partial:
             partial.write_text(table.getvalue(), encoding="utf-8")
-        write_json(self.folder / RUN, self.report(outcomes))
 
     def report(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """The run as JSON types."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unprompted.apps.batch.choices import Job, SupportChoice, Watcher
 from unprompted.apps.batch.explain import write_explanation
+from unprompted.apps.batch.keep import keep_for_review
 from unprompted.apps.batch.plan import refuse_output
 from unprompted.apps.batch.prepare import choose_queries, describe, read_support
 from unprompted.apps.batch.ready import load_model, load_task
@@ -95,6 +96,9 @@ def segment_folder(job: Job, watch: Watcher) -> RunReport:
     errors: list[Exception] = []
     task = ready.fitted(watch) if todo else None
     records.begin()
+    if job.review and task is not None:
+        saved = None if isinstance(job.learn_from, SupportChoice) else job.learn_from
+        keep_for_review(job.output, job.queries, task, saved)
     try:
         if task is not None:
             from unprompted.quality import QualityCheck

@@ -17,6 +17,7 @@ from unprompted.apps.cli.evaluate import evaluate
 from unprompted.apps.cli.info import info
 from unprompted.apps.cli.options import EXIT_CODES
 from unprompted.apps.cli.pretrain import pretrain
+from unprompted.apps.cli.review import review, suggest
 from unprompted.apps.cli.segment import fit, segment
 from unprompted.apps.cli.weights import weights
 from unprompted.errors import UnpromptedError
@@ -30,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, fit, estimate, evaluate, benchmark, info, demo, pretrain):
+for command in (segment, fit, estimate, review, suggest, evaluate, benchmark, info, demo, pretrain):
     app.command(epilog=EXIT_CODES)(command)
 app.add_typer(weights, name="weights")
 

@@ -185,6 +185,14 @@ RoundTrip = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+Review = Annotated[
+    bool,
+    Option(
+        "--review/--no-review",
+        help="Keep the fitted task beside the results, so that `unprompted review OUT` can teach it.",
+        rich_help_panel=_RUN,
+    ),
+]
 Report = Annotated[
     Path | None,
     Option(

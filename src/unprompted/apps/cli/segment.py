@@ -43,6 +43,7 @@ def segment(
     overwrite: options.Overwrite = False,
     explain: options.Explain = False,
     round_trip: options.RoundTrip = False,
+    review: options.Review = False,
     dry_run: options.DryRun = False,
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -65,7 +66,7 @@ def segment(
     model = model_of_call(
         method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
     )
-    job = Job(input, output, model, learn_from, overwrite, explain, round_trip)
+    job = Job(input, output, model, learn_from, overwrite, explain, round_trip, review)
     with Screen(quiet, verbose, debug) as screen:
         if dry_run:
             plan(job, screen)

@@ -1,0 +1,162 @@
+"""Corrected slices join the support, and cases are segmented again with what they teach."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unprompted.apps.batch.choices import Watcher
+from unprompted.apps.batch.records import Records
+from unprompted.apps.review.cohort import Cohort, OpenCase, predicted_dice
+from unprompted.apps.review.store import Labels, Store
+from unprompted.errors import UsageError
+from unprompted.images import LabelMap, Volume
+from unprompted.support import Example
+
+if TYPE_CHECKING:
+    from unprompted.segmenter import FittedSegmenter
+
+# The façade imports torch, which takes seconds: it is imported when something is taught.
+
+
+class Teacher:
+    """The fitted task of a cohort, taught by what readers corrected; used by one thread.
+
+    Args:
+        cohort: the cases.
+        store: what readers did to them.
+        task: folder of the fitted task.
+        device: where it runs.
+    """
+
+    def __init__(self, cohort: Cohort, store: Store, task: Path, device: str) -> None:
+        self._cohort, self._store, self._folder, self._device = cohort, store, task, device
+        self._task: FittedSegmenter | None = None
+        self._taught: tuple[tuple[tuple[str, int, int], ...], FittedSegmenter] | None = None
+        self._examples: dict[tuple[str, int, int], Example] = {}
+
+    def segment(self, keys: Sequence[str], watch: Watcher) -> list[dict[str, Any]]:
+        """Segment cases again with all that was corrected so far; what changed, case by case.
+
+        Corrected slices keep their labels.
+
+        Raises:
+            UnpromptedError: the task cannot be loaded, or an image not be read.
+        """
+        watch.progress("learning from corrections", 0, 1)
+        task = self._task_taught()
+        return [self._segment(task, key, watch, i, len(keys)) for i, key in enumerate(keys)]
+
+    def _task_taught(self) -> "FittedSegmenter":
+        from unprompted.segmenter import FittedSegmenter
+
+        if self._task is None:
+            self._task = FittedSegmenter.load(self._folder, device=self._device)
+            if self._task.axis != self._cohort.axis or self._task.support.classes != self._cohort.classes:
+                raise UsageError("the task does not belong to these results: slice axis or classes differ")
+        states = {key: self._store.state(key) for key in self._store.names}
+        wanted = tuple(
+            (key, n, version) for key, s in states.items() for n, version in sorted(s.slices.items())
+        )
+        if self._taught is None or self._taught[0] != wanted:
+            self._read_examples(wanted)
+            self._taught = wanted, self._task.taught(*(self._examples[one] for one in wanted))
+        return self._taught[1]
+
+    def _read_examples(self, wanted: Sequence[tuple[str, int, int]]) -> None:
+        new = [one for one in wanted if one not in self._examples]
+        for key in dict.fromkeys(key for key, _, _ in new):
+            volume = self._cohort.volume(self._store.names[key])
+            labels = self._store.corrections(key)
+            for one in new:
+                if one[0] == key:
+                    self._examples[one] = example_of(volume, one[1], labels[one[1]], self._window(volume))
+
+    def _window(self, volume: Volume) -> tuple[float, float]:
+        return self._cohort.intensity.window_of(volume.voxels)
+
+    def _segment(
+        self, task: "FittedSegmenter", key: str, watch: Watcher, number: int, of: int
+    ) -> dict[str, Any]:
+        cohort, store, name = self._cohort, self._store, self._store.names[key]
+        volume = cohort.volume(name)
+        done, depth = 0, len(volume.voxels)
+
+        def on_frame(position: int, labels: object, quality: object) -> None:
+            nonlocal done
+            done += 1
+            watch.progress("segmenting again", number + done / depth, of)
+
+        prediction = task.segment(volume, on_frame)
+        found: Labels = prediction.labels.labels
+        case = cohort.opened(name, store, key)
+        before, quality = case.labels.labels.copy(), prediction.quality.copy()
+        with store.writing():
+            kept = store.corrections(key)
+            cohort.put(name, case, {n: kept.get(n, found[n]) for n in range(depth)})
+            quality[list(kept)] = 1.0
+            labels = LabelMap(case.labels.labels.copy(), volume.grid, cohort.classes)
+            prediction = replace(prediction, labels=labels, quality=quality)
+            was = predicted_dice(cohort.record(name))
+            self._record(task, case, volume, prediction)
+            state = store.was_segmented(key)
+        changed = (before != labels.labels).sum(axis=(1, 2))
+        return {
+            "case": key,
+            "version": state.version,
+            "changed": [int(n) for n in changed],
+            "slices": int((changed > 0).sum()),
+            "voxels": int(changed.sum()),
+            "classes": _differences(before, labels.labels, cohort.classes),
+            "predicted_dice": [was, predicted_dice(cohort.record(name))],
+            "corrections": sum(len(store.state(one).slices) for one in store.names),
+        }
+
+    def _record(self, task: "FittedSegmenter", case: OpenCase, volume: Volume, prediction: Any) -> None:
+        from unprompted.quality import QualityCheck
+
+        records = Records(self._cohort.folder, self._cohort.configuration, self._cohort.classes)
+        judged = QualityCheck.of(task, round_trip=False).judge(volume, prediction)
+        output = self._cohort.record(case.files.name)["output"]
+        records.case_is_written(case.files, output, prediction, prediction.labels, judged)
+        records.write_quality()
+
+
+def example_of(volume: Volume, number: int, labels: Labels, window: tuple[float, float]) -> Example:
+    """A corrected slice of a case as an example to learn from.
+
+    Args:
+        volume: the case, cut along the slice axis.
+        number: which slice.
+        labels: ``(H, W)``.
+        window: of the whole case, see `Example.window`.
+    """
+    grid = volume.grid
+    return Example(
+        volume.voxels[number].copy(),
+        labels,
+        volume.name,
+        number,
+        grid.shape[0],
+        grid.in_mm,
+        grid.spacing,
+        window,
+    )
+
+
+def _differences(before: Any, after: Any, classes: dict[int, str]) -> list[dict[str, Any]]:
+    """Voxels of every class before and now, those that changed sides included."""
+    found = []
+    for value in classes:
+        old, new = before == value, after == value
+        found.append(
+            {
+                "value": value,
+                "before": int(old.sum()),
+                "now": int(new.sum()),
+                "changed": int(np.logical_xor(old, new).sum()),
+            }
+        )
+    return found
