@@ -4,7 +4,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class OpenCase:
     Attributes:
         files: where it lies.
         wire: the image as the page gets it.
-        labels: its labels; corrections are written into them.
+        labels: its labels, corrections included.
         written: the grid of the label map on disk.
     """
 
@@ -110,22 +110,32 @@ class Cohort:
                     self._open.move_to_end(name)
                     return self._open[name]
             case = self._read(name)
-            for number, labels in store.corrections(key).items():
-                case.labels.labels[number] = labels
-            with self._lock:
-                self._open[name] = case
-                while len(self._open) > _KEPT:
-                    self._open.popitem(last=False)
-            return case
+            missing = {
+                number: labels
+                for number, labels in store.corrections(key).items()
+                if (case.labels.labels[number] != labels).any()
+            }
+            if missing:  # the server was killed before the label map was written, or the run was repeated
+                return self.put(name, case, missing)
+            return self._keep(name, case)
 
-    def put(self, name: str, case: OpenCase, slices: Mapping[int, Labels]) -> None:
-        """Set the labels of some slices, in memory and in the label map on disk."""
+    def put(self, name: str, case: OpenCase, slices: Mapping[int, Labels]) -> OpenCase:
+        """The case with other labels on some slices, which the label map on disk has then too."""
+        array: Any = case.labels.labels.copy()
         for number, labels in slices.items():
-            case.labels.labels[number] = labels
+            array[number] = labels
         back = reordering_between(case.labels.grid, case.written.grid)
-        array: Any = case.labels.labels
         whole = LabelMap(back.apply(array), case.written.grid, self.classes)
         write_labels(whole, self.folder / self.record(name)["output"], case.files.image)
+        return self._keep(name, replace(case, labels=replace(case.labels, labels=array)))
+
+    def _keep(self, name: str, case: OpenCase) -> OpenCase:
+        with self._lock:
+            self._open[name] = case
+            self._open.move_to_end(name)
+            while len(self._open) > _KEPT:
+                self._open.popitem(last=False)
+        return case
 
     def _read(self, name: str) -> OpenCase:
         files = self.files[name]

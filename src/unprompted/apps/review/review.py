@@ -33,6 +33,7 @@ class Review:
         self.cohort = Cohort(folder, sources)
         self.store = Store(folder, list(self.cohort.files))
         self.jobs = Jobs()
+        self._warm = False
         self._teacher = Teacher(self.cohort, self.store, sources.task, device) if sources.task else None
         first = min(self.store.names, key=self._order)
         threading.Thread(target=self.opened, args=(first,), daemon=True).start()  # what the page opens with
@@ -90,9 +91,13 @@ class Review:
         unknown = sorted(set(np.unique(labels).tolist()) - {0, *self.cohort.classes})
         if unknown:
             raise LabelRefused(f"there is no class of label {unknown[0]}; use those of labels.json")
+        case = self.opened(key)  # before the store is taken: who opens a case asks the store
         with self.store.writing():
             state = self.store.save_slice(key, number, labels, expected)
-            self.cohort.put(self.store.names[key], self.opened(key), {number: labels})
+            self.cohort.put(self.store.names[key], case, {number: labels})
+        if self._teacher and not self._warm:
+            teacher, self._warm = self._teacher, True
+            self.jobs.start(lambda job: teacher.warm_up())
         return state
 
     def segment(self, keys: list[str]) -> Job:

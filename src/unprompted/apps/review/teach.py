@@ -49,20 +49,28 @@ class Teacher:
         task = self._task_taught()
         return [self._segment(task, key, watch, i, len(keys)) for i, key in enumerate(keys)]
 
-    def _task_taught(self) -> "FittedSegmenter":
+    def warm_up(self) -> None:
+        """Load the task, so that teaching need not wait for it."""
+        self._fitted()
+
+    def _fitted(self) -> "FittedSegmenter":
         from unprompted.segmenter import FittedSegmenter
 
         if self._task is None:
-            self._task = FittedSegmenter.load(self._folder, device=self._device)
-            if self._task.axis != self._cohort.axis or self._task.support.classes != self._cohort.classes:
+            task = FittedSegmenter.load(self._folder, device=self._device)
+            if task.axis != self._cohort.axis or task.support.classes != self._cohort.classes:
                 raise UsageError("the task does not belong to these results: slice axis or classes differ")
+            self._task = task
+        return self._task
+
+    def _task_taught(self) -> "FittedSegmenter":
         states = {key: self._store.state(key) for key in self._store.names}
         wanted = tuple(
             (key, n, version) for key, s in states.items() for n, version in sorted(s.slices.items())
         )
         if self._taught is None or self._taught[0] != wanted:
             self._read_examples(wanted)
-            self._taught = wanted, self._task.taught(*(self._examples[one] for one in wanted))
+            self._taught = wanted, self._fitted().taught(*(self._examples[one] for one in wanted))
         return self._taught[1]
 
     def _read_examples(self, wanted: Sequence[tuple[str, int, int]]) -> None:
@@ -92,12 +100,12 @@ class Teacher:
         prediction = task.segment(volume, on_frame)
         found: Labels = prediction.labels.labels
         case = cohort.opened(name, store, key)
-        before, quality = case.labels.labels.copy(), prediction.quality.copy()
+        before, quality = case.labels.labels, prediction.quality.copy()
         with store.writing():
             kept = store.corrections(key)
-            cohort.put(name, case, {n: kept.get(n, found[n]) for n in range(depth)})
+            case = cohort.put(name, case, {n: kept.get(n, found[n]) for n in range(depth)})
             quality[list(kept)] = 1.0
-            labels = LabelMap(case.labels.labels.copy(), volume.grid, cohort.classes)
+            labels = LabelMap(case.labels.labels, volume.grid, cohort.classes)
             prediction = replace(prediction, labels=labels, quality=quality)
             was = predicted_dice(cohort.record(name))
             self._record(task, case, volume, prediction)

@@ -14,6 +14,7 @@ _PRESETS = {
     "lung": (-1350.0, 150.0),
     "bone": (-450.0, 1050.0),
     "brain": (0.0, 80.0),
+    "wide": CT_WINDOWS["wide"],
 }
 _SAMPLE = 200_000  # voxels that percentiles are taken from
 
@@ -71,6 +72,8 @@ def _windows(
     if volume.is_rgb or intensity.kind == "rgb":
         return {"as stored": (0.0, 255.0 if high <= 255 else high)}
     if intensity.kind == "ct":
-        return {"as the model": (intensity.low, intensity.high), **_PRESETS, "wide": CT_WINDOWS["wide"]}
+        model = (intensity.low, intensity.high)
+        others = {name: window for name, window in _PRESETS.items() if window != model}
+        return {"as the model": model, **others}
     outer = [float(p) for p in np.percentile(sample, (0.5, 99.5, 10, 99.9))]
     return {"as the model": (outer[0], outer[1]), "bright": (outer[2], outer[3]), "full range": (low, high)}

@@ -125,8 +125,10 @@ export class Pane {
     context.strokeStyle = "rgba(0,0,0,.5)";
     context.stroke(scaled);
     context.lineWidth = 1.5 * at.ratio;
-    context.strokeStyle = app.tool === "erase" ? "#ffffff" : app.style.css[app.active];
+    context.strokeStyle = "#ffffff";
+    if (app.tool === "erase") context.setLineDash([4 * at.ratio, 4 * at.ratio]);
     context.stroke(scaled);
+    context.setLineDash([]);
   }
 
   // Row and column of the picture under a point of the page.

@@ -75,7 +75,7 @@ export function showWindows(app, choose) {
     return button;
   }));
   const digits = app.window.high - app.window.low < 10 ? 2 : 0;
-  $("window-now").textContent = `${app.window.low.toFixed(digits)} to ${app.window.high.toFixed(digits)}, drag with the right button`;
+  $("window-now").textContent = `${app.window.low.toFixed(digits)} to ${app.window.high.toFixed(digits)} · right drag changes it`;
 }
 
 export function showCase(app) {
