@@ -3,10 +3,10 @@
     python benchmarks/teaching.py hippocampus btcv_ct --queries 2
     python benchmarks/teaching.py --plot
 
-A simulated reader corrects, from the truth, the slice that `unprompted suggest` would name. "Corrected": those
-slices are replaced and nothing is learned. "Taught": they join the support too, and the case is segmented again.
-Support is the first cases by name, queries are spread evenly over the others; no refinement, no learner, so
-that it ends in minutes on a CPU. One JSON a set.
+A simulated reader corrects, from the truth, the slice that `unprompted suggest` would name. "Corrected":
+those slices are replaced and nothing is learned. "Taught": they join the support too, and the case is
+segmented again. Support is the first cases by name, queries are spread evenly over the others; no refinement,
+no learner, so that it ends in minutes on a CPU. One JSON a set.
 """
 
 import argparse

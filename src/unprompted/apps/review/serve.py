@@ -43,7 +43,7 @@ def serve(
     check_address(host, token)
     review = Review(folder, Sources.of(folder, images, task), device)
     try:
-        with _listening(host, port) as listening:
+        with listening_at(host, port) as listening:
             _say(review, host, listening.getsockname()[1], token, watch)
             options = uvicorn.Config(
                 application(review, host, token),
@@ -67,12 +67,18 @@ def _say(review: Review, host: str, port: int, token: str | None, watch: Watcher
     watch.say("review", f"http://{name}:{port}/{'#token=YOUR_TOKEN' if token else ''}   (Ctrl-C ends it)")
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening_at(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address; port 0 takes a free one.
+
+    Raises:
+        UsageError: the address cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # who asks before the server is ready waits
     except OSError as error:
         listening.close()
         raise UsageError(f"cannot listen at {host}:{port} ({error}); choose another --port") from error
