@@ -30,6 +30,7 @@ from unprompted.segmenter import make_method
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RESULTS = Path(__file__).parent / "results" / "teaching"
+PLOT = Path(__file__).resolve().parents[1] / "docs" / "images" / "teaching.png"
 METHOD, SETTINGS = "ofl-sam2", {"learner": False}
 
 
@@ -140,7 +141,7 @@ def main() -> None:
     for name in call.sets:
         found = measure(name, call.shots, call.queries, call.points)
         (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    draw(RESULTS / "teaching.png")
+    draw(PLOT)
 
 
 if __name__ == "__main__":

@@ -130,14 +130,10 @@ class MemoryBank:
 
     All support shares one position, just before the first frame of the sweep, so that the order of
     support never matters. The size is bounded: frames further back than `POINTER_FRAMES` are dropped.
-
-    Frames of the case itself whose masks are given (corrected ones, say) stay too; a frame attends to those
-    near it, on either side, as it would to recent ones.
     """
 
     support: tuple[MemoryEntry, ...] = ()
     recent: dict[int, MemoryEntry] = field(default_factory=dict)
-    given: dict[int, MemoryEntry] = field(default_factory=dict)
 
     def remembering(self, position: int, entry: MemoryEntry) -> "MemoryBank":
         """A bank that holds a predicted frame too; the furthest ones fall out."""
@@ -162,10 +158,6 @@ class MemoryBank:
             pointers.append((back, entry.pointer))
             if back <= TOKEN_FRAMES:
                 tokens.append((back, entry.tokens))
-        for at, entry in self.given.items():
-            if 0 < abs(position - at) <= TOKEN_FRAMES:
-                tokens.append((abs(position - at), entry.tokens))
-                pointers.append((abs(position - at), entry.pointer))
         return Recall(tuple(tokens), tuple(pointers))
 
 

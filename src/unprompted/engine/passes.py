@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone, Features
-from unprompted.engine.frames import EncodedFrames, to_label_frame
+from unprompted.engine.frames import EncodedFrames
 from unprompted.engine.gallery import Gallery
 from unprompted.engine.merge import merge, merge_probabilities, probabilities
 from unprompted.engine.regions import Region, around_found, clearly_smaller, everything
@@ -142,7 +141,6 @@ class Prepared:
         gallery: the support, and how cases are looked at.
         records: the method's record of the support in each world.
         finish: what redraws the masks of a world, by its prefix; worlds without one keep them.
-        corrected: names of support cases that are queries too; their labelled slices are given in the sweep.
     """
 
     method: Method
@@ -150,7 +148,6 @@ class Prepared:
     gallery: Gallery
     records: dict[World, Any]
     finish: Mapping[str, Finish] = field(default_factory=dict)
-    corrected: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -176,17 +173,14 @@ class Prepared:
             learned: what the method learned offline.
             kept: number of a support slice so far to its number among the new ones.
         """
-        earlier, examples = set(kept.values()), gallery.support.examples
-        corrected = self.corrected | {e.case for n, e in enumerate(examples) if n not in earlier}
         if gallery.views.names or not isinstance(self.method, Teachable):
-            anew = Prepared.of(self.method, self.backbone, gallery, learned, self.finish)
-            return replace(anew, corrected=corrected)
+            return Prepared.of(self.method, self.backbone, gallery, learned, self.finish)
         size = self.backbone.input_size
         records = {
             world: self.method.teach(self.backbone, record, gallery.frames(world, size), kept)
             for world, record in self.records.items()
         }
-        return replace(self, gallery=gallery, records=records, corrected=corrected)
+        return replace(self, gallery=gallery, records=records)
 
     def segment(self, volume: Volume) -> Iterator[Found]:
         """Every slice of a case cut along the task's axis, in the order of its last pass."""
@@ -200,8 +194,7 @@ class Prepared:
             if nearer is not None:
                 region, first, zoomed = nearer, None, True
         *others, last = self.gallery.worlds_for(volume, zoomed)
-        given = self._given(volume) if not self.gallery.views.names else {}
-        said = first or self._said(last, stack, region, given)
+        said = first or self._said(last, stack, region)
         if not others and region == everything(stack.shape):
             for frame in said:
                 merged = merge(frame.logits, height, width)
@@ -222,21 +215,10 @@ class Prepared:
         found = around_found(numbers, self.gallery.expected_size(grid))
         return found if found is not None and clearly_smaller(found, region) else None
 
-    def _given(self, volume: Volume) -> dict[int, Tensor]:
-        """Masks of the slices of a case that were corrected, by position."""
-        if volume.name not in self.corrected:
-            return {}
-        size, values = self.backbone.input_size, list(self.gallery.support.classes)
-        numbers = torch.arange(1, len(values) + 1)[:, None, None]
-        own = [e for e in self.gallery.support.examples if e.case == volume.name]
-        return {e.position: to_label_frame(e.labels, values, size)[None] == numbers for e in own}
-
-    def _said(
-        self, world: World, stack: Scaled, region: Region, given: Mapping[int, Tensor] = MappingProxyType({})
-    ) -> Iterator[Said]:
+    def _said(self, world: World, stack: Scaled, region: Region) -> Iterator[Said]:
         shown = self._look(world, region).of(stack)
         frames = EncodedFrames(self.backbone, self.gallery.channels(shown, range(len(shown))))
-        for position, step in sweep(self.method, self.backbone, self.records[world], frames, given):
+        for position, step in sweep(self.method, self.backbone, self.records[world], frames):
             logits = step.decoded.logits
             if world.prefix in self.finish:
                 logits = self.finish[world.prefix](frames[position], logits)

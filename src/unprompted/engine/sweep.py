@@ -1,12 +1,9 @@
 """The only frame loop: from the method's first frame to both ends."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from unprompted.backbones.base import POINTER_FRAMES, Backbone
 from unprompted.engine.frames import EncodedFrames
@@ -21,31 +18,16 @@ def places(length: int, start: int) -> Iterator[Place]:
 
 @torch.no_grad()
 def sweep(
-    method: Method,
-    backbone: Backbone,
-    fitted: Any,
-    frames: EncodedFrames,
-    given: Mapping[int, Tensor] = MappingProxyType({}),
+    method: Method, backbone: Backbone, fitted: Any, frames: EncodedFrames
 ) -> Iterator[tuple[int, Step]]:
     """Segment all frames of one case, in sweep order.
 
     The backward sweep starts from the state and memory that the forward sweep had near the start, so
     that neither end of a case steers the other.
-
-    Args:
-        method: what segments a frame.
-        backbone: what it runs on.
-        fitted: the method's record of the support.
-        frames: of the case.
-        given: position to masks ``(K, S, S)`` bool of frames that are known; the others attend to them.
     """
     pooled = frames.pooled()
     start = method.start(fitted, pooled)
     state, bank = method.begin(fitted, pooled, start)
-    for position, masks in given.items():
-        features = frames[position]
-        entry = backbone.remember(features, backbone.adopt(features, masks.to(backbone.device)))
-        bank = replace(bank, given=bank.given | {position: entry})
     first = None
     for at in places(len(frames), start):
         if at.direction < 0 and at.position == start - 1:

@@ -63,6 +63,13 @@ class App {
   arrived(first, count) {
     this.panes.forEach((pane, n) => { if (n || (this.cross[0] >= first && this.cross[0] < first + count)) pane.touch(); });
     this.repaint(false);
+    if (this.volume.chunks.every((chunk) => chunk === "here")) this.ahead();
+  }
+
+  // Let the server read the next case while this one is looked at.
+  ahead() {
+    const next = this.cases[this.cases.findIndex((one) => one.id === this.info.id) + 1];
+    if (next) json(`/api/cases/${next.id}`).catch(() => {});
   }
 
   refresh() {
