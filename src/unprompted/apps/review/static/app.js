@@ -1,12 +1,14 @@
 // The review page: what is open, and what the reader does to it.
-import { json, post, put, Refused } from "./api.js";
+import { json } from "./api.js";
 import { Brush } from "./brush.js";
 import { bind } from "./keys.js";
 import { Pane } from "./pane.js";
-import { $, note, showCase, showCases, showChange, showClasses, showJob, showWindows } from "./panels.js";
+import { $, fail, note, showCase, showCases, showChange, showClasses, showWindows } from "./panels.js";
 import { greyTable, nameOf, planesOf } from "./plane.js";
 import { Plot } from "./plot.js";
 import { listen } from "./pointer.js";
+import { decide, save, versionOf } from "./saving.js";
+import { advise, follow, teach } from "./teaching.js";
 import { Volume } from "./volume.js";
 
 const rgba = (hex) => (0xff << 24) | (parseInt(hex.slice(5, 7), 16) << 16) | (parseInt(hex.slice(3, 5), 16) << 8) | parseInt(hex.slice(1, 3), 16);
@@ -191,142 +193,18 @@ class App {
   redo() { const slice = this.brush.redo(this.volume.labels); if (slice !== null) { this.changed(slice); this.go(slice); } }
 
   changed(slice) {
+    if (!this.dirty.has(slice)) this.volume.base.set(slice, versionOf(this.info, slice));
     this.volume.dirty.add(slice);
     showCase(this);
     this.repaint(false);
   }
 
-  // Save every slice that was corrected; whether all are saved.
-  async save() {
-    for (const slice of [...this.dirty].sort((a, b) => a - b)) if (!(await this.saveSlice(slice))) return false;
-    return true;
-  }
-
-  async saveSlice(slice) {
-    const { info, volume } = this, content = volume.labels[slice].slice();
-    try {
-      Object.assign(info, await put(`/api/cases/${info.id}/slices/${slice}`, content, info.version));
-    } catch (error) {
-      if (!(error instanceof Refused) || error.status !== 412) { fail(error); return false; }
-      return this.resolve(slice, error.state);
-    }
-    if (volume.labels[slice].every((value, i) => value === content[i])) volume.dirty.delete(slice);
-    this.adopt(info);
-    note(info.axis === "t" ? `Frame ${slice + 1} saved` : `Slice ${slice + 1} saved`);
-    return true;
-  }
-
-  // Another tab wrote to this case: only the same slice is a question for the reader.
-  async resolve(slice, state) {
-    const mine = this.info.slices[slice] ?? 0, theirs = state.slices[slice] ?? 0;
-    Object.assign(this.info, state);
-    if (theirs === mine) {
-      await this.volume.reload(false);
-      this.adopt(this.info);
-      return this.saveSlice(slice);
-    }
-    const dialog = $("conflict");
-    $("conflict-slice").textContent = slice + 1;
-    dialog.showModal();
-    const keep = await new Promise((done) => {
-      $("keep-mine").onclick = () => done(true);
-      $("take-theirs").onclick = () => done(false);
-      dialog.oncancel = (event) => event.preventDefault();
-    });
-    dialog.close();
-    if (keep) return this.saveSlice(slice);
-    this.volume.dirty.delete(slice);
-    this.brush.clear();
-    await this.volume.reload(false);
-    this.adopt(this.info);
-    return true;
-  }
-
-  adopt(state) {
-    const known = this.cases.find((one) => one.id === this.info.id);
-    for (const name of ["version", "status", "slices"]) known[name] = state[name];
-    this.refresh();
-  }
-
-  async decide(status) {
-    if (!(await this.save())) return;
-    const { info } = this;
-    try {
-      Object.assign(info, await post(`/api/cases/${info.id}/status`, { status: info.status === status ? "open" : status }, info.version));
-    } catch (error) {
-      if (error.status !== 412) { fail(error); return; }
-      Object.assign(info, error.state);
-      note("This case was changed elsewhere; look at it and decide again", true);
-      await this.volume.reload(false);
-    }
-    this.adopt(info);
-    const open = this.cases.findIndex((one, n) => one.status === "open" && n > this.cases.findIndex((c) => c.id === info.id));
-    if (info.status !== "open" && open >= 0) this.open(this.cases[open].id).catch(fail);
-  }
-
-  async teach(all = false) {
-    if (this.working || !this.teaches || !(await this.save())) return;
-    this.working = true;
-    $("segment").disabled = $("segment-all").disabled = true;
-    try {
-      const { job } = await post(all ? "/api/segment" : `/api/cases/${this.info.id}/segment`);
-      const results = await this.follow_job(job);
-      const overview = await json("/api/review");
-      this.cases = overview.cases;
-      const mine = results.find((one) => one.case === this.info.id);
-      if (mine) await this.taught(mine);
-      else this.refresh();
-      if (all) note(`${results.length} cases segmented again`);
-    } catch (error) {
-      fail(error);
-    } finally {
-      this.working = false;
-      $("segment").disabled = $("segment-all").disabled = false;
-      showJob(null);
-    }
-  }
-
-  async follow_job(id) {
-    for (;;) {
-      const job = await json(`/api/jobs/${id}`);
-      showJob(job);
-      if (job.state === "done") return job.result;
-      if (job.state === "failed") throw new Refused(0, { error: job.error });
-      await new Promise((done) => setTimeout(done, 250));
-    }
-  }
-
-  async taught(change) {
-    const { id } = this.info;
-    await this.volume.reload(true);
-    const info = await json(`/api/cases/${id}`);
-    if (this.info.id !== id) return;
-    Object.assign(this.info, info);
-    this.change = change;
-    this.plot.open(this.info);
-    this.brush.clear();
-    this.refresh();
-    this.advise();
-  }
-
-  async advise() {
-    const found = await json("/api/suggest");
-    this.suggestions = found;
-    this.advice = found.find((one) => one.case === this.info.id)?.slice ?? null;
-    this.repaint(false, true);
-  }
-
-  // To the slice most worth correcting: of this case, else of the worst one that is open.
-  async follow() {
-    await this.advise();
-    const here = this.suggestions.find((one) => one.case === this.info.id), best = here ?? this.suggestions[0];
-    if (!best) { note("Every case is accepted or rejected"); return; }
-    if (!here) await this.open(best.case);
-    this.go(best.slice);
-  }
+  save() { return save(this); }
+  decide(status) { return decide(this, status); }
+  teach(all = false) { return teach(this, all); }
+  advise() { return advise(this); }
+  follow() { return follow(this); }
 }
-
-function fail(error) { if (error.name !== "AbortError") note(error.message, true); }
 
 const app = new App();
 bind(app);

@@ -132,6 +132,10 @@ export function note(text, bad = false) {
   setTimeout(() => line.remove(), bad ? 7000 : 2600);
 }
 
+export function fail(error) {
+  if (error.name !== "AbortError") note(error.message, true);
+}
+
 export function showJob(job) {
   $("job").hidden = !job;
   if (!job) return;

@@ -16,6 +16,7 @@ export class Volume {
     this.labels = new Array(this.depth).fill(null);
     this.before = null;
     this.dirty = new Set();
+    this.base = new Map(); // slice to the version that its correction began from
     this.pixels = this.height * this.width;
     this.bytes = this.pixels * (this.channels * KINDS[info.dtype].BYTES_PER_ELEMENT + KINDS[info.label_dtype].BYTES_PER_ELEMENT);
     this.rows = Math.max(1, Math.min(this.depth, Math.floor(CHUNK / this.bytes)));
