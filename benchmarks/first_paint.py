@@ -78,7 +78,7 @@ def measure(out: Path) -> dict[str, object]:
             page.goto(address)
             page.wait_for_selector("body[data-painted]", timeout=200_000)
             first, server_first = time.perf_counter() - begun, cpu_s(server) - server_had
-            page.wait_for_load_state("networkidle", timeout=300_000)
+            page.wait_for_selector("body[data-loaded]", timeout=300_000)
             loaded = time.perf_counter() - begun
             asked: list[str] = []
             page.on("request", lambda request: asked.append(request.url))

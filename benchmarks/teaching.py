@@ -43,7 +43,7 @@ def curve(task: FittedSegmenter, volume: Volume, truth: LabelMap, points: list[i
         truth: its labels, cut likewise.
         points: numbers of corrected slices, growing, the first 0.
     """
-    window = task.intensity.window_of(volume.voxels)
+    window = task.intensity.bounds([volume.voxels])
     first = task.segment(volume)
     rows, seconds = {"corrected": [], "taught": []}, []
     plain, plain_quality = first.labels.labels.copy(), first.quality.copy()

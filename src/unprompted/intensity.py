@@ -73,12 +73,8 @@ class Intensity:
         Raises:
             DataRefused: a picture is brighter than the pictures of the support can be.
         """
-        low, high = self._bounds([voxels])
+        low, high = self.bounds([voxels])
         return _scaled(voxels, low, high)
-
-    def window_of(self, voxels: Voxels) -> tuple[float, float]:
-        """The stored values of one whole case that become 0 and 1."""
-        return self._bounds([voxels])
 
     def apply_case(self, slices: Sequence[Voxels], window: tuple[float, float] | None = None) -> list[Scaled]:
         """Slices of one case, scaled together as `apply` would scale their volume.
@@ -88,10 +84,15 @@ class Intensity:
             window: of a scaling by percentiles, where more is known of the case than these slices.
         """
         known = window if self.kind == "percentile" else None
-        low, high = known or self._bounds(slices)
+        low, high = known or self.bounds(slices)
         return [_scaled(one, low, high) for one in slices]
 
-    def _bounds(self, parts: Sequence[Voxels]) -> tuple[float, float]:
+    def bounds(self, parts: Sequence[Voxels]) -> tuple[float, float]:
+        """What becomes 0 and 1 in one whole case, given in parts.
+
+        Raises:
+            DataRefused: a picture is brighter than the pictures of the support can be.
+        """
         if self.kind == "percentile":
             values = parts[0].ravel() if len(parts) == 1 else np.concatenate([p.ravel() for p in parts])
             low, high = np.percentile(values, (self.low, self.high))

@@ -63,7 +63,7 @@ def tab_of(browser, address, painted=True):
     tab.goto(address)
     if painted:
         tab.wait_for_selector("body[data-painted]")
-        tab.wait_for_load_state("networkidle")
+        tab.wait_for_selector("body[data-loaded]")
     yield tab
     assert tab.broken == []
     tab.close()

@@ -140,7 +140,7 @@ def test_corrections_teach_and_stay(page, review, results):
     ended = finished_job(page, job)
     assert ended["error"] == ""
     (change,) = ended["result"]
-    assert change["corrections"] == 1
+    assert change["taught"] == 1
     assert change["changed"][3] == 0
     assert change["voxels"] == sum(change["changed"])
     labels = read_labels(results / f"{case['name']}.nii.gz").labels
@@ -149,7 +149,17 @@ def test_corrections_teach_and_stay(page, review, results):
     assert [record["slices"][name]["quality"][3] for name in ("organ 1", "organ 2")] == [1.0, 1.0]
     assert record["slices"]["organ 2"]["pixels"][3] == 35
     assert record["provenance"]["support_digest"] != review.cohort.configuration["support_digest"]
-    assert first_case(page)["id"] in review.store.names
+
+
+def test_a_corrected_case_teaches_whole_once_it_is_accepted(page):
+    one, other = page.get("/api/review").json()["cases"]
+    correct(page, one, 3, some_labels(), 0)
+    page.post(f"/api/cases/{one['id']}/status", json={"status": "accepted"}, headers={"If-Match": '"1"'})
+    headers = {"X-Requested-With": "review"}
+    ended = finished_job(page, page.post("/api/segment", headers=headers).json()["job"])
+    assert ended["error"] == ""
+    assert [change["case"] for change in ended["result"]] == [other["id"]]  # what is accepted stays as it is
+    assert ended["result"][0]["taught"] == 6
 
 
 def test_segmenting_again_without_a_correction_is_refused(page):

@@ -97,7 +97,7 @@ def test_a_corrected_slice_is_held_though_the_pool_is_full(backbone):
 def test_a_single_slice_is_scaled_by_the_percentiles_of_its_whole_case():
     voxels = np.stack([np.zeros((4, 4)), np.full((4, 4), 100.0)]).astype(np.float32)
     rule = Intensity("percentile", 0.0, 100.0)
-    assert rule.window_of(voxels) == (0.0, 100.0)
+    assert rule.bounds([voxels]) == (0.0, 100.0)
     assert (
         rule.apply_case([voxels[1]])[0].tolist() == np.zeros((4, 4)).tolist()
     )  # nothing is known of the rest

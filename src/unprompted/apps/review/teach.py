@@ -9,7 +9,7 @@ import numpy as np
 
 from unprompted.apps.batch.choices import Watcher
 from unprompted.apps.batch.records import Records
-from unprompted.apps.review.cohort import Cohort, OpenCase, predicted_dice
+from unprompted.apps.review.cohort import Cohort, OpenCase, predicted_dice, quality_of
 from unprompted.apps.review.store import Labels, Store
 from unprompted.errors import UsageError
 from unprompted.images import LabelMap, Volume
@@ -64,26 +64,35 @@ class Teacher:
         return self._task
 
     def _task_taught(self) -> "FittedSegmenter":
-        states = {key: self._store.state(key) for key in self._store.names}
-        wanted = tuple(
-            (key, n, version) for key, s in states.items() for n, version in sorted(s.slices.items())
-        )
+        wanted = self._labelled()
         if self._taught is None or self._taught[0] != wanted:
             self._read_examples(wanted)
             self._taught = wanted, self._fitted().taught(*(self._examples[one] for one in wanted))
         return self._taught[1]
 
+    def _labelled(self) -> tuple[tuple[str, int, int], ...]:
+        """Case, slice and version of what teaches: corrected slices, and corrected cases once accepted."""
+        found: list[tuple[str, int, int]] = []
+        for key, name in self._store.names.items():
+            state = self._store.state(key)
+            numbers: Sequence[int] = sorted(state.slices)
+            if numbers and state.status == "accepted":
+                numbers = range(len(quality_of(self._cohort.record(name))[0]))
+            found += [(key, n, state.slices.get(n, state.segmented)) for n in numbers]
+        return tuple(found)
+
     def _read_examples(self, wanted: Sequence[tuple[str, int, int]]) -> None:
         new = [one for one in wanted if one not in self._examples]
         for key in dict.fromkeys(key for key, _, _ in new):
-            volume = self._cohort.volume(self._store.names[key])
-            labels = self._store.corrections(key)
+            name = self._store.names[key]
+            volume, labels = (
+                self._cohort.volume(name),
+                self._cohort.opened(name, self._store, key).labels.labels,
+            )
+            window = self._cohort.intensity.bounds([volume.voxels])
             for one in new:
                 if one[0] == key:
-                    self._examples[one] = example_of(volume, one[1], labels[one[1]], self._window(volume))
-
-    def _window(self, volume: Volume) -> tuple[float, float]:
-        return self._cohort.intensity.window_of(volume.voxels)
+                    self._examples[one] = example_of(volume, one[1], labels[one[1]].copy(), window)
 
     def _segment(
         self, task: "FittedSegmenter", key: str, watch: Watcher, number: int, of: int
@@ -119,7 +128,7 @@ class Teacher:
             "voxels": int(changed.sum()),
             "classes": _differences(before, labels.labels, cohort.classes),
             "predicted_dice": [was, predicted_dice(cohort.record(name))],
-            "corrections": sum(len(store.state(one).slices) for one in store.names),
+            "taught": len(self._labelled()),
         }
 
     def _record(self, task: "FittedSegmenter", case: OpenCase, volume: Volume, prediction: Any) -> None:
@@ -143,7 +152,7 @@ def example_of(volume: Volume, number: int, labels: Labels, window: tuple[float,
     """
     grid = volume.grid
     return Example(
-        volume.voxels[number].copy(),
+        np.array(volume.voxels[number], np.float32),
         labels,
         volume.name,
         number,

@@ -44,7 +44,7 @@ class Wire:
     @classmethod
     def of(cls, volume: Volume, intensity: Intensity) -> "Wire":
         """What the page shows of a volume: integers as they are, all else in 65535 steps."""
-        floats, grid = volume.voxels, volume.grid
+        floats, grid = np.asarray(volume.voxels, np.float32), volume.grid
         low, high = float(floats.min()), float(floats.max())
         sample = floats.ravel()[:: max(1, floats.size // _SAMPLE)]
         whole = bool((np.rint(sample) == sample).all())

@@ -45,6 +45,7 @@ class App {
     this.volume?.close();
     this.opening = id;
     $("loading").classList.remove("done");
+    delete document.body.dataset.loaded;
     const info = await json(`/api/cases/${id}`);
     if (this.opening !== id) return;
     Object.assign(this, { info, change: null, advice: null, comparing: false });
@@ -69,9 +70,10 @@ class App {
   }
 
   // Let the server read the next case while this one is looked at.
-  ahead() {
-    const next = this.cases[this.cases.findIndex((one) => one.id === this.info.id) + 1];
-    if (next) json(`/api/cases/${next.id}`).catch(() => {});
+  async ahead() {
+    const { id } = this.info, next = this.cases[this.cases.findIndex((one) => one.id === id) + 1];
+    if (next) await json(`/api/cases/${next.id}`).catch(() => {});
+    if (this.info.id === id) document.body.dataset.loaded = id;
   }
 
   refresh() {
