@@ -1,12 +1,16 @@
+import asyncio
 import json
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
 from unprompted.apps.batch.keep import Sources
 from unprompted.apps.review.review import Review
+from unprompted.apps.review.safety import body_of
 from unprompted.apps.review.server import application
 from unprompted.io.base import read_labels
 
@@ -209,15 +213,33 @@ def test_a_slice_beyond_the_case_is_not_found(page):
     assert correct(page, first_case(page), 6, some_labels(), 0).status_code == 404
 
 
-def test_an_endless_body_is_cut_off(page):
-    def endless():
-        while True:
-            yield b"\0" * 100
+class Arriving:
+    """A request whose body arrives in parts, without end, and without telling its size."""
 
-    case = first_case(page)
-    headers = {"If-Match": '"0"'}
-    answer = page.put(f"/api/cases/{case['id']}/slices/0", content=endless(), headers=headers)
-    assert answer.status_code == 413
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, pause_s=0.0):
+        self.pause_s, self.sent = pause_s, 0
+
+    async def stream(self):
+        while True:
+            self.sent += 100
+            yield b"\0" * 100
+            await asyncio.sleep(self.pause_s)
+
+
+def test_an_endless_body_is_cut_off_as_soon_as_it_is_too_large():
+    request = Arriving()
+    with pytest.raises(HTTPException) as refused:
+        asyncio.run(body_of(request, 576))
+    assert (refused.value.status_code, request.sent) == (413, 600)
+
+
+def test_a_body_that_takes_too_long_is_given_up(monkeypatch):
+    monkeypatch.setattr("unprompted.apps.review.safety.READ_TIMEOUT_S", 0.05)
+    with pytest.raises(HTTPException) as refused:
+        asyncio.run(body_of(Arriving(pause_s=60), 576))
+    assert refused.value.status_code == 408
 
 
 def test_a_page_of_another_site_cannot_reach_a_loopback_server_by_its_own_name(page):
