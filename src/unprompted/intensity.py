@@ -77,9 +77,15 @@ class Intensity:
         """
         return scaled(voxels, *self.bounds([voxels]))
 
-    def apply_case(self, slices: Sequence[Voxels]) -> list[Scaled]:
-        """Slices of one case, scaled together as `apply` would scale their volume."""
-        low, high = self.bounds(slices)
+    def apply_case(self, slices: Sequence[Voxels], window: tuple[float, float] | None = None) -> list[Scaled]:
+        """Slices of one case, scaled together as `apply` would scale their volume.
+
+        Args:
+            slices: of one case.
+            window: of a scaling by percentiles, where more is known of the case than these slices.
+        """
+        known = window if self.kind == "percentile" else None
+        low, high = known or self.bounds(slices)
         return [scaled(one, low, high) for one in slices]
 
     def bounds(self, parts: Sequence[Slices]) -> tuple[float, float]:

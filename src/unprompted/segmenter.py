@@ -30,7 +30,7 @@ from unprompted.refinement.learn import UNREFINED, Refined, refine
 from unprompted.refinement.settings import Refinement
 from unprompted.registry import BACKBONES, DEFAULT_BACKBONE, DEFAULT_METHOD, METHODS
 from unprompted.slices import release, room_for
-from unprompted.support import SupportSet
+from unprompted.support import Example, SupportSet
 from unprompted.training.checkpoint import Checkpoint
 
 OnFrame = Callable[[int, NDArray[np.integer[Any]], NDArray[np.float32]], bool | None]
@@ -275,6 +275,22 @@ class FittedSegmenter:
         gallery = Gallery(support, intensity, axis, views)
         fitted = Prepared.of(method, backbone, gallery, learned, refined.finish)
         return cls(method, backbone, support, intensity, axis, learned, seed, views, adapted, refined, fitted)
+
+    def taught(self, *examples: Example) -> "FittedSegmenter":
+        """The same task with more labelled slices in its memory, such as corrected ones; nothing is trained.
+
+        Args:
+            examples: labelled in full: a class that one does not show is absent there. One of the same
+                case and slice as in the support takes its place.
+        """
+        if not examples:
+            return self
+        support = self.support.adding(*examples)
+        numbers = {id(example): n for n, example in enumerate(support.examples)}
+        kept = {n: numbers[id(e)] for n, e in enumerate(self.support.examples) if id(e) in numbers}
+        gallery = replace(self.fitted.gallery, support=support)
+        fitted = self.fitted.taught(gallery, self.learned, kept)
+        return replace(self, support=support, fitted=fitted)
 
     def segment(
         self, volume: Volume, on_frame: OnFrame | None = None, limits: Limits | None = None

@@ -28,6 +28,8 @@ class Example:
         spacing: distance between neighbours along ``(d, h, w)`` of its case, millimetres if `in_mm`;
             None where it is not known.
         patient: whom the case shows; empty where it is the only case of its patient.
+        window: the stored values that a scaling by percentiles takes for 0 and 1 in the whole case; None
+            takes those of the examples of the case.
     """
 
     image: NDArray[np.float32]
@@ -38,6 +40,7 @@ class Example:
     in_mm: bool = True
     spacing: tuple[float, float, float] | None = None
     patient: str = ""
+    window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.image.shape[:2] != self.labels.shape:

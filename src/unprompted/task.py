@@ -21,6 +21,7 @@ from unprompted.segmenter import FittedSegmenter, load_backbone, make_method, me
 from unprompted.support import Example, SupportSet
 
 FORMAT = 1
+_PLACE = ("case", "position", "depth", "in_mm", "spacing", "window")
 _ADAPTED = "adapted.safetensors"
 _REFINED = "refined.safetensors"
 _KEYS = {
@@ -63,10 +64,7 @@ def save_task(task: FittedSegmenter, folder: Path) -> None:
         "classes": {str(value): name for value, name in task.support.classes.items()},
         "seed": task.seed,
         "support_digest": task.support.digest,
-        "examples": [
-            {"case": e.case, "position": e.position, "depth": e.depth, "in_mm": e.in_mm, "spacing": e.spacing}
-            for e in task.support.examples
-        ],
+        "examples": [{name: getattr(e, name) for name in _PLACE} for e in task.support.examples],
     }
     part = folder / "task.json.part"
     part.write_text(json.dumps(description, indent=2) + "\n")
@@ -183,10 +181,8 @@ def _read_support(folder: Path, task: dict[str, Any]) -> SupportSet:
 
 
 def _place(where: dict[str, Any]) -> dict[str, Any]:
-    if where.get("spacing") is None:
-        return where
-    d, h, w = where["spacing"]
-    return where | {"spacing": (float(d), float(h), float(w))}
+    pairs = {name: where.get(name) for name in ("spacing", "window")}
+    return where | {name: None if v is None else tuple(map(float, v)) for name, v in pairs.items()}
 
 
 def _no_task(folder: Path, error: Exception) -> UnreadableFile:

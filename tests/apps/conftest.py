@@ -89,3 +89,19 @@ def _finished(_prepared, tiny_model_folder, tmp_path_factory, single_thread):
 def finished(_finished, tmp_path):
     """The output folder of a finished run over `case_folder` with the options of `fast`."""
     return Path(shutil.copytree(_finished, tmp_path / "finished"))
+
+
+@pytest.fixture(scope="session")
+def _taught(_prepared, tiny_model_folder, tmp_path_factory, single_thread):
+    """Results with the fitted task beside them, of a random model that retrieves."""
+    out = tmp_path_factory.mktemp("taught") / "out"
+    words = ("segment", "-s", _prepared / "support", "-i", _prepared / "queries", "-o", out, "-q", "--review")
+    words += ("--backbone", tiny_model_folder, "--method", "fate-sam")
+    assert run([str(word) for word in words]) == 0
+    return out
+
+
+@pytest.fixture
+def results(_taught, tmp_path):
+    """The output folder of a run with ``--review`` over two cases of 6 slices; yours to spoil."""
+    return Path(shutil.copytree(_taught, tmp_path / "results"))

@@ -76,7 +76,8 @@ def scaled_cases(support: SupportSet, intensity: Intensity) -> list[LabelledSlic
     cases = []
     for case in support.cases:
         examples = [e for e in support.examples if e.case == case]
-        scaled = intensity.apply_case([e.image for e in examples])
+        window = next((e.window for e in examples if e.window), None)
+        scaled = intensity.apply_case([e.image for e in examples], window)
         cases.append(LabelledSlices(scaled, [e.labels for e in examples], [e.position for e in examples]))
     return cases
 

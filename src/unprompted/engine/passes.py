@@ -21,7 +21,7 @@ from unprompted.engine.sweep import sweep
 from unprompted.engine.views import Look, World
 from unprompted.geometry import Grid
 from unprompted.images import Volume
-from unprompted.methods.base import Method, Progress
+from unprompted.methods.base import Method, Progress, Teachable
 from unprompted.prediction import Chosen
 from unprompted.slices import release, room_for
 
@@ -196,6 +196,23 @@ class Prepared:
             for world in gallery.worlds
         }
         return cls(method, backbone, gallery, records, finish)
+
+    def taught(self, gallery: Gallery, learned: dict[str, Tensor], kept: Mapping[int, int]) -> "Prepared":
+        """The same with a larger support; what is in memory already stays, where the method can do that.
+
+        Args:
+            gallery: the larger support.
+            learned: what the method learned offline.
+            kept: number of a support slice so far to its number among the new ones.
+        """
+        if gallery.views.names or not isinstance(self.method, Teachable):
+            return Prepared.of(self.method, self.backbone, gallery, learned, self.finish)
+        size = self.backbone.input_size
+        records = {
+            world: self.method.teach(self.backbone, record, gallery.frames(world, size), kept)
+            for world, record in self.records.items()
+        }
+        return replace(self, gallery=gallery, records=records)
 
     def segment(self, volume: Volume, limits: Limits = DEFAULT_LIMITS) -> Iterator[Found]:
         """Every slice of a case cut along the task's axis, in the order of its last pass."""

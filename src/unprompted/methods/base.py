@@ -4,7 +4,7 @@ A method never owns the frame loop, files or geometry: the engine does. It is a 
 fields are its settings; what it learns lives in the records it gives back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -160,6 +160,22 @@ class TrainsBackbone(Protocol):
         checkpoint: Checkpoint,
     ) -> Adapted:
         """A trained copy of the backbone."""
+        ...
+
+
+@runtime_checkable
+class Teachable(Protocol):
+    """A method whose memory of the support takes more labelled frames; those it has stay as they are."""
+
+    def teach(self, backbone: Backbone, fitted: Any, support: SupportFrames, kept: Mapping[int, int]) -> Any:
+        """The record of `prepare` with more of the support in it.
+
+        Args:
+            backbone: encodes.
+            fitted: the record so far.
+            support: all frames; the new ones are labelled in full, so what they do not show is absent.
+            kept: number of a frame so far to its number in `support`; frames left out were replaced.
+        """
         ...
 
 

@@ -4,6 +4,7 @@ Paper: "Few-Shot Adaptation of Training-Free Foundation Model for 3D Medical Ima
 arXiv:2501.09138. `docs/methods/fate-sam.md` says where this departs from the released code.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -73,6 +74,13 @@ class FateSam:
         frames = retrievable(support, self.pool, empty=self.candidates == "all")
         held = support.shows() if self.candidates == "shown" else known(support)
         return SupportMemory.build(backbone, support, frames, held, self._measure().describe)
+
+    def teach(
+        self, backbone: Backbone, fitted: SupportMemory, support: SupportFrames, kept: Mapping[int, int]
+    ) -> SupportMemory:
+        """Encode and remember the new slices."""
+        absent = self.candidates != "shown"
+        return fitted.extended(backbone, support, kept, absent, self._measure().describe)
 
     def start(self, fitted: SupportMemory, pooled: Tensor) -> int:
         """The middle slice."""

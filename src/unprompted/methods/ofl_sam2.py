@@ -4,6 +4,7 @@ Paper: OFL-SAM2, arXiv:2512.24861 (no public code). What the paper leaves open f
 LWL (Bhat et al. 2020); `docs/methods/ofl-sam2.md` says which is which.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -162,8 +163,15 @@ class OflSam2:
                     "task, so fit again"
                 ) from error
         memory = self.memory_of(backbone, support)
-        shown = memory.restricted(support.shows()[list(memory.frames)])
-        return Fitted(memory, shown, blend.to(backbone.device).requires_grad_(False))
+        return Fitted(memory, _shown(memory, support), blend.to(backbone.device).requires_grad_(False))
+
+    def teach(
+        self, backbone: Backbone, fitted: Fitted, support: SupportFrames, kept: Mapping[int, int]
+    ) -> Fitted:
+        """Put new frames into the memory that frames attend to and the learner is fitted from."""
+        everything = self.candidates == "all"
+        memory = fitted.memory.extended(backbone, support, kept, everything, self.measure.describe)
+        return Fitted(memory, _shown(memory, support), fitted.blend)
 
     def start(self, fitted: Fitted, pooled: Tensor) -> int:
         """The frame most like any support frame that shows a class."""
@@ -266,6 +274,10 @@ class OflSam2:
             learner.filters[chosen], samples.of(chosen), blend.ridge, self.update_iterations
         )
         return Learner(samples, filters)
+
+
+def _shown(memory: SupportMemory, support: SupportFrames) -> SupportMemory:
+    return memory.restricted(support.shows()[list(memory.frames)])
 
 
 def _where(kept: Tensor, fresh: MemoryEntry, previous: MemoryEntry) -> MemoryEntry:

@@ -3,7 +3,7 @@
 A building block shared by methods; it is not a method itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +81,44 @@ class SupportMemory:
             held[frames],
             torch.stack(described),
             origins,
+        )
+
+    def extended(
+        self,
+        backbone: Backbone,
+        support: SupportFrames,
+        kept: Mapping[int, int],
+        absent: bool,
+        describe: Callable[[Features], Tensor],
+    ) -> "SupportMemory":
+        """The same memory with the new frames of a larger support, each of them held whatever it shows.
+
+        Args:
+            backbone: encodes.
+            support: all frames.
+            kept: number of a frame so far to its number in `support`.
+            absent: whether an object that a new frame does not show is remembered as absent.
+            describe: as in `build`.
+        """
+        new = sorted(set(range(len(support))) - set(kept.values()))
+        held = support.shows()
+        if absent:
+            held[new] = True
+        fresh = SupportMemory.build(backbone, support, new, held, describe)
+        rows = [row for row, frame in enumerate(self.frames) if frame in kept]
+        numbers = [kept[self.frames[row]] for row in rows] + new
+        order = sorted(range(len(numbers)), key=numbers.__getitem__)
+        entries = {(kept[f], k): entry for (f, k), entry in self.entries.items() if f in kept}
+        coarse = {kept[f]: features for f, features in self.coarse.items() if f in kept}
+        copies = [self.origins[row][2] for row in rows] + [origin[2] for origin in fresh.origins]
+        return SupportMemory(
+            entries | fresh.entries,
+            coarse | fresh.coarse,
+            torch.cat([self.pooled[rows], fresh.pooled])[order],
+            tuple(numbers[i] for i in order),
+            torch.cat([self.shows[rows], fresh.shows])[order],
+            torch.cat([self.described[rows], fresh.described])[order],
+            tuple((support.cases[numbers[i]], support.positions[numbers[i]], copies[i]) for i in order),
         )
 
     def restricted(self, pairs: Tensor) -> "SupportMemory":

@@ -129,6 +129,7 @@ class Job:
         ray: address of a Ray cluster that does the work; None stays on this machine.
         series: which DICOM series, a word as `Series.is_called` takes it; None for all.
         form: of the results, a word of `unprompted.io.forms.FORMS`.
+        review: keep what the review page needs, the fitted task included.
     """
 
     queries: Path
@@ -142,6 +143,9 @@ class Job:
     devices: tuple[str, ...] = ()
     given_workers: int | None = None
     ray: str | None = None
+    series: str | None = None
+    form: str = AUTO
+    review: bool = False
 
     def __post_init__(self) -> None:
         if self.given_workers is not None and self.given_workers < 1:
@@ -155,9 +159,6 @@ class Job:
     def workers(self) -> int:
         """How many models work at once on this machine."""
         return self.given_workers or max(1, len(self.devices))
-
-    series: str | None = None
-    form: str = AUTO
 
 
 class Watcher(Protocol):

@@ -59,7 +59,9 @@ def demonstrate(
     support, queries, masks = folder / "support", folder / "queries", folder / "masks"
     _write_patients(folder, patients, watch)
     watch.say("the same", f"unprompted segment -s {support} -i {queries} -o {masks}")
-    run = segment_folder(Job(queries, masks, model, SupportChoice(support), overwrite=True), watch)
+    run = segment_folder(
+        Job(queries, masks, model, SupportChoice(support), overwrite=True, review=True), watch
+    )
     run.raise_for_failures()
     found = evaluate_folders(masks, folder / "truth", progress=watch.progress)
     write_summary(folder, found.summary)

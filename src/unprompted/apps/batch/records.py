@@ -116,11 +116,40 @@ class Records:
             judged: its predicted Dice.
         """
         output = result_path(scratch, case.name, case.image, self.form)
+        record = self._record(output, case, prediction, sliced, judged)
+        for entry in sorted(scratch.iterdir()):
+            if entry.name not in (OVERLAYS, EXPLAIN):
+                self.store.put(entry, entry.name)
+        for folder in (OVERLAYS, EXPLAIN):
+            for entry in sorted((scratch / folder).glob("*")):
+                self.store.put(entry, f"{folder}/{entry.name}")
+        self._put_record(case, record)
+        return _outcome(case.name, "written", record)
+
+    def case_is_corrected(
+        self,
+        output: Path,
+        case: CaseFiles,
+        prediction: Prediction,
+        sliced: LabelMap,
+        judged: Sequence[PredictedDice],
+    ) -> None:
+        """Record a case whose label map `output` lies in its place already."""
+        self._put_record(case, self._record(output, case, prediction, sliced, judged))
+
+    def _record(
+        self,
+        output: Path,
+        case: CaseFiles,
+        prediction: Prediction,
+        sliced: LabelMap,
+        judged: Sequence[PredictedDice],
+    ) -> dict[str, Any]:
         files, made = files_of(case.image), _within(output)
         slices = slices_of(prediction, sliced, self.classes)
         means = {name: mean_shown(entry["quality"], entry["pixels"]) for name, entry in slices.items()}
         known = [value for value in means.values() if value is not None]
-        record = {
+        return {
             "configuration_digest": self.digest,
             "image_sha256": content_digest(files),
             "image_stamp": _stamp(files),
@@ -134,18 +163,19 @@ class Records:
             "provenance": asdict(prediction.provenance) | {"backbone": self.configuration["backbone"]},
             "slices": slices,
         }
-        for entry in sorted(scratch.iterdir()):
-            if entry.name not in (OVERLAYS, EXPLAIN):
-                self.store.put(entry, entry.name)
-        for folder in (OVERLAYS, EXPLAIN):
-            for entry in sorted((scratch / folder).glob("*")):
-                self.store.put(entry, f"{folder}/{entry.name}")
-        write_json(scratch / "record.json", record)
-        self.store.put(scratch / "record.json", _sidecar(case.name))
-        return _outcome(case.name, "written", record)
+
+    def _put_record(self, case: CaseFiles, record: Mapping[str, Any]) -> None:
+        with self.store.scratch() as scratch:
+            write_json(scratch / "record.json", record)
+            self.store.put(scratch / "record.json", _sidecar(case.name))
 
     def end(self, outcomes: Sequence[Outcome]) -> None:
         """Write the quality of all finished cases, and how every case ended."""
+        self.write_quality()
+        self._write_run(outcomes)
+
+    def write_quality(self) -> None:
+        """Write the quality of all finished cases."""
         names = sorted(name for name in self.store.sizes() if name.startswith(f"{CASES}/"))
         with self.store.scratch() as scratch:
             table = scratch / QUALITY
@@ -157,7 +187,6 @@ class Records:
                     if record and record.get("configuration_digest") == self.digest:
                         writer.writerows(rows_of(Path(name).name.removesuffix(".json"), record))
             self.store.put(table, QUALITY)
-        self._write_run(outcomes)
 
     def report(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """The run as JSON types."""

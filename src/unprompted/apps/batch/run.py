@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unprompted.apps.batch.choices import Job, SupportChoice, Watcher
 from unprompted.apps.batch.crew import Crew, work_off
+from unprompted.apps.batch.keep import keep_for_review
 from unprompted.apps.batch.memory import limited, limits_for
 from unprompted.apps.batch.outcome import Outcome
 from unprompted.apps.batch.plan import refuse_output
@@ -27,7 +29,7 @@ from unprompted.errors import (
     UsageError,
     WeightsUnavailable,
 )
-from unprompted.io.store import store_of
+from unprompted.io.store import FolderStore, Store, store_of
 
 if TYPE_CHECKING:
     from unprompted.segmenter import FittedSegmenter
@@ -117,6 +119,9 @@ def _finish(
     todo = [case for case in queries if case.name not in outcomes]
     task = ready.fitted(watch) if todo else None
     records.begin()
+    if job.review and task is not None:
+        saved = None if isinstance(job.learn_from, SupportChoice) else job.learn_from
+        keep_for_review(_folder_of(records.store), job.queries, task, saved)
 
     def in_order() -> tuple[Outcome, ...]:
         return tuple(outcomes.get(case.name, Outcome(case.name, "not reached")) for case in queries)
@@ -138,6 +143,12 @@ def _finish(
         raise
     _ending(records, in_order())
     return in_order()
+
+
+def _folder_of(store: Store) -> Path:
+    if not isinstance(store, FolderStore):
+        raise UsageError(f"results in {store} cannot be reviewed; leave --review out, or write to a folder")
+    return store.folder
 
 
 def _ending(records: Records, outcomes: Sequence[Outcome]) -> None:

@@ -18,6 +18,7 @@ from unprompted.apps.cli.export import export
 from unprompted.apps.cli.info import info
 from unprompted.apps.cli.options import EXIT_CODES
 from unprompted.apps.cli.pretrain import pretrain
+from unprompted.apps.cli.review import review, suggest
 from unprompted.apps.cli.segment import fit, segment
 from unprompted.apps.cli.weights import weights
 from unprompted.errors import UnpromptedError
@@ -31,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, fit, estimate, evaluate, benchmark, export, info, demo, pretrain):
+for command in (segment, fit, estimate, review, suggest, evaluate, benchmark, export, info, demo, pretrain):
     app.command(epilog=EXIT_CODES)(command)
 app.add_typer(weights, name="weights")
 

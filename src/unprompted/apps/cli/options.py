@@ -269,6 +269,14 @@ MaxMemory = Annotated[
         show_default=False,
     ),
 ]
+Review = Annotated[
+    bool,
+    Option(
+        "--review/--no-review",
+        help="Keep the fitted task beside the results, so that `unprompted review OUT` can teach it.",
+        rich_help_panel=_RUN,
+    ),
+]
 Report = Annotated[
     Path | None,
     Option(

@@ -50,6 +50,7 @@ def segment(
     explain: options.Explain = False,
     round_trip: options.RoundTrip = False,
     max_memory: options.MaxMemory = None,
+    review: options.Review = False,
     dry_run: options.DryRun = False,
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -89,6 +90,7 @@ def segment(
         ray,
         series,
         checked_form(format),
+        review,
     )
     with Screen(quiet, verbose, debug) as screen, at_hand(job, screen) as job:
         if dry_run:

@@ -1,0 +1,1 @@
+"""The review page: look at segmented cases, correct slices, and let the corrections teach."""
