@@ -1,8 +1,9 @@
 """What the 3D networks share: volumes at one voxel size, random patches, sliding windows."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,49 +35,45 @@ Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class PatchTraining:
-    """How a 3D network is trained.
+class PatchTraining(ABC):
+    """A 3D network and how it is trained.
 
     Attributes:
-        budget: when training ends.
+        minutes: longest training.
+        steps: longest training.
         longest: voxels of the longest side of a case at the size the network works at.
-        patch: largest patch side in voxels.
+        patch: largest patch side in voxels, a multiple of 32.
         batch: patches a step.
         learning_rate: the highest, of AdamW.
         device: "auto", "cpu" or "cuda".
-        smallest: rows and columns of a patch at least; smaller cases are padded.
     """
 
-    budget: Budget
-    longest: int
-    patch: int
-    batch: int
-    learning_rate: float
-    device: str
-    smallest: int = _STEP
+    minutes: float = 5.0
+    steps: int = 3000
+    longest: int = 160
+    patch: int = 96
+    batch: int = 2
+    learning_rate: float = 1e-3
+    device: str = "auto"
+
+    smallest: ClassVar[int] = _STEP  # rows and columns of a patch at least; smaller cases are padded
+
+    @abstractmethod
+    def network(self, channels: int, outputs: int) -> nn.Module:
+        """The network for so many input channels and outputs."""
+
+    def fit(self, cases: Cases, classes: dict[int, str], seed: int, progress: Progress) -> TrainedPeer:
+        """Train on the support volumes.
+
+        Raises:
+            UsageError: the support holds pictures or videos rather than volumes.
+        """
+        return _trained(self, cases, classes, seed, progress)
 
 
-def train_on_patches(
-    build: Callable[[int, int], nn.Module],
-    how: PatchTraining,
-    cases: Cases,
-    classes: dict[int, str],
-    seed: int,
-    progress: Progress,
+def _trained(
+    how: PatchTraining, cases: Cases, classes: dict[int, str], seed: int, progress: Progress
 ) -> TrainedPeer:
-    """Train a network on random patches of the support.
-
-    Args:
-        build: the network for so many input channels and outputs.
-        how: its training.
-        cases: the support.
-        classes: label value to name.
-        seed: decides everything random.
-        progress: called after each step.
-
-    Raises:
-        UsageError: the support holds pictures or videos rather than volumes.
-    """
     flat = [volume.name for volume, _ in cases if volume.axis == "t" or min(volume.grid.shape) == 1]
     if flat:
         raise UsageError(f"a 3D network takes volumes, and {', '.join(flat)} is none; leave it out here")
@@ -84,11 +81,12 @@ def train_on_patches(
     spacing = _spacing(cases, how.longest)
     items = [_item(volume, labels, classes, intensity, spacing) for volume, labels in cases]
     patch = _patch([item["image"].shape[1:] for item in items], how.patch, how.smallest)
+    budget = Budget(how.minutes, how.steps)
     torch.manual_seed(seed)
-    network = build(int(items[0]["image"].shape[0]), len(classes) + 1).to(resolve_device(how.device))
+    network = how.network(int(items[0]["image"].shape[0]), len(classes) + 1).to(resolve_device(how.device))
     draw = _drawer(items, patch, len(classes) + 1, how.batch, seed)
     about: dict[str, Any] = {"spacing": [round(s, 3) for s in spacing], "patch": list(patch)}
-    about |= train(network, draw, how.budget, how.learning_rate, progress)
+    about |= train(network, draw, budget, how.learning_rate, progress)
 
     @torch.no_grad()
     def segment(volume: Volume) -> LabelMap:
