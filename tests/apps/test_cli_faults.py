@@ -25,10 +25,10 @@ def words(case_folder, fast):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 300 kB."""
+    """A file system of 4 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], capture_output=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True)
     if made.returncode:
         pytest.skip(f"only root may mount: {made.stderr.decode().strip()}")
     yield place
@@ -39,7 +39,7 @@ def test_a_full_disk_exits_1_and_the_same_command_goes_on_when_there_is_room(
     call, words, finished, small_disk
 ):
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(300_000 - 40_000))
+    ballast.write_bytes(bytes(4 * 2**20 - 40_000))
     out = small_disk / "out"
     ended = call(*words, "-o", out)
     assert ended.code == 1

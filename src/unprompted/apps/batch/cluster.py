@@ -14,7 +14,6 @@ from unprompted.apps.batch.work import CaseWorker, Order
 from unprompted.datasets.base import CaseFiles
 from unprompted.errors import UnpromptedError, UsageError
 
-
 _KNOCK_S = 10.0
 
 
