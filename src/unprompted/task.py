@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from unprompted.backbones.adapted import Adapted, restored
 from unprompted.backbones.base import Backbone
 from unprompted.engine.views import Views
-from unprompted.errors import DataRefused, UnreadableFile, UsageError, WeightsUnavailable
+from unprompted.errors import DataRefused, UnpromptedError, UnreadableFile, UsageError, WeightsUnavailable
 from unprompted.intensity import Intensity
 from unprompted.refinement.learn import restored as restored_refiners
 from unprompted.segmenter import FittedSegmenter, load_backbone, make_method, method_name, settings_of
@@ -94,6 +94,17 @@ def load_task(
     """Read what `save_task` wrote; raises as `FittedSegmenter.load` says."""
     task = read_task(folder)
     try:
+        return _loaded(folder, task, backbone, device, adapters)
+    except UnpromptedError:
+        raise
+    except Exception as error:  # entries of another type end anywhere
+        raise _no_task(folder, error) from error
+
+
+def _loaded(
+    folder: Path, task: dict[str, Any], backbone: str | Backbone | None, device: str, adapters: Path | None
+) -> FittedSegmenter:
+    try:
         support = _read_support(folder, task)
         learned = load_file(folder / "learned.safetensors")
         intensity = Intensity.from_dict(task["intensity"])
@@ -108,12 +119,9 @@ def load_task(
     _check_weights(task, backbone)
     adapted = _read_adapted(folder, task, backbone) if adapters is None else read_adapters(adapters, backbone)
     worlds = refinement["worlds"] if adapters is None else []  # they have learned from other features
-    try:
-        refined = restored_refiners(
-            refinement["steps"], redrawing if worlds else {}, views.geometries(task["axis"]), backbone.device
-        )
-    except (KeyError, RuntimeError) as error:
-        raise _no_task(folder, error) from error
+    refined = restored_refiners(
+        refinement["steps"], redrawing if worlds else {}, views.geometries(task["axis"]), backbone.device
+    )
     return FittedSegmenter.prepared(
         make_method(task["method"], task["settings"]),
         adapted.backbone if adapted else backbone,
@@ -161,8 +169,9 @@ def _read_adapted(folder: Path, task: dict[str, Any], backbone: Backbone) -> Ada
 
 def _check_weights(task: dict[str, Any], backbone: Backbone) -> None:
     if backbone.digest != task["weights_sha256"]:
+        wanted = str(task["weights_sha256"])
         raise WeightsUnavailable(
-            f"the task was fitted with weights {task['weights_sha256'][:12]}… of {task['backbone']}, but "
+            f"the task was fitted with weights {wanted[:12]}… of {task['backbone']}, but "
             f"{backbone.name} has {backbone.digest[:12]}…; load the same weights or fit again"
         )
 

@@ -25,10 +25,10 @@ def words(case_folder, fast):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 300 kB."""
+    """A file system of 4 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], capture_output=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True)
     if made.returncode:
         pytest.skip(f"only root may mount: {made.stderr.decode().strip()}")
     yield place
@@ -39,7 +39,7 @@ def test_a_full_disk_exits_1_and_the_same_command_goes_on_when_there_is_room(
     call, words, finished, small_disk
 ):
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(300_000 - 40_000))
+    ballast.write_bytes(bytes(4 * 2**20 - 40_000))
     out = small_disk / "out"
     ended = call(*words, "-o", out)
     assert ended.code == 1
@@ -78,10 +78,10 @@ def test_an_image_that_was_only_touched_is_finished_still(call, words, case_fold
 
 @pytest.fixture
 def little_memory():
-    """One more GB of address space than the process has, until the test ends."""
+    """Half a GB of address space more than the process has, until the test ends."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
 
@@ -91,8 +91,8 @@ def test_an_image_beyond_the_memory_fails_alone(call, words, case_folder, finish
     header = bytearray(huge.to_bytes())
     header[42:48] = np.array([2000, 2000, 2000], "<i2").tobytes()  # 8 GB, in a file of 353 bytes
     (case_folder / "queries" / "huge.nii").write_bytes(header)
-    bomb = nib.Nifti1Image(np.zeros((1200, 1200, 400), np.uint8), np.eye(4))
-    nib.save(bomb, case_folder / "queries" / "bomb.nii.gz")  # half a GB packed in half a MB
+    bomb = nib.Nifti1Image(np.zeros((400, 1000, 400), np.uint8), np.eye(4))
+    nib.save(bomb, case_folder / "queries" / "bomb.nii.gz")  # 640 MB as numbers, in a file of 160 kB
     ended = call(*words, "-o", tmp_path / "out")
     assert ended.code == 4
     assert "failed     huge" in ended.out

@@ -173,3 +173,12 @@ def test_a_save_that_fails_leaves_no_task_of_mixed_parts(tmp_path):
         broken.save(tmp_path)
     with pytest.raises(UnreadableFile):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("entry", ["weights_sha256", "settings", "refinement", "examples", "views"])
+def test_an_entry_of_another_type_is_refused(tmp_path, entry):
+    make_task(tmp_path)
+    description = json.loads((tmp_path / "task.json").read_text()) | {entry: 7.5}
+    (tmp_path / "task.json").write_text(json.dumps(description))
+    with pytest.raises(UnreadableFile if entry != "weights_sha256" else WeightsUnavailable):
+        load(tmp_path)

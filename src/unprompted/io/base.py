@@ -205,8 +205,10 @@ def refusing(path: Path) -> Iterator[None]:
         if path.name in str(error):
             raise
         raise type(error)(f"{path.name}: {error}") from error
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise DataRefused(
+            f"{path}: needs more memory than there is ({error}); use a larger machine"
+        ) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UnreadableFile(

@@ -17,7 +17,7 @@ def store(request, tmp_path):
         yield store_of(tmp_path / "out")
     else:
         yield store_of("memory://bucket/out")
-        fsspec.filesystem("memory").rm("/bucket", recursive=True)
+        fsspec.filesystem("memory").store.clear()
 
 
 def fill(store, name, text):

@@ -2,6 +2,8 @@
 
 import logging
 import queue
+import re
+import socket
 import threading
 from concurrent.futures import Future
 from typing import Any
@@ -11,6 +13,8 @@ from unprompted.apps.batch.outcome import Outcome
 from unprompted.apps.batch.work import CaseWorker, Order
 from unprompted.datasets.base import CaseFiles
 from unprompted.errors import UnpromptedError, UsageError
+
+_KNOCK_S = 10.0
 
 
 class Actor:
@@ -119,6 +123,16 @@ class RayCrew:
         return [Event(number, outcome=None if starting else outcome)]
 
 
+def _knock(address: str) -> None:
+    """Do nothing where somebody listens; Ray itself would try for many minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    if found := re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address):
+        socket.create_connection((found[1], int(found[2])), timeout=_KNOCK_S).close()
+
+
 def _connected(address: str) -> tuple[Any, bool]:
     """Ray, and whether this call has joined the cluster."""
     try:
@@ -128,8 +142,9 @@ def _connected(address: str) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"no Ray cluster answers at {address!r} ({reason})") from error
     return ray, True
