@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from builders import dice
+from dicoms import errors_of
 from unprompted.datasets.folder import load_case, recognise
-from unprompted.io.base import read_image, read_labels
+from unprompted.io.base import read_image, read_labels, write_labels
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom_interop"
 pytestmark = [
@@ -65,3 +66,11 @@ def test_a_seg_of_dcmqi_is_the_label_map_it_was_made_from():
     given = read_labels(folder / "nrrd" / "liver_seg.nrrd")
     assert given.grid.same_space(grid, tolerance_mm=0.05)
     assert ((labels.labels > 0) == (given.labels > 0)).all()
+
+
+@pytest.mark.parametrize("folder", ["sts002_ct_rtstruct", "sts002_pet_rtstruct", "ucsf_br06_mr_seg"])
+def test_a_seg_of_an_original_series_is_valid_and_comes_back_equal(folder, tmp_path):
+    volume, labels = loaded(folder)
+    write_labels(labels, tmp_path / "seg.dcm", SHARED / folder / "image")
+    assert errors_of(tmp_path / "seg.dcm") == []
+    assert (read_labels(tmp_path / "seg.dcm", volume.grid).labels == labels.labels).all()

@@ -116,7 +116,7 @@ def _put_by_number(
 
 def _segments_of(dataset: Dataset, frame: Frame, known: set[int]) -> list[tuple[int, NDArray[np.bool_]]]:
     """The segments that a frame shows, each with its pixels."""
-    pixels = pixel_array(dataset, index=frame.index or 0)
+    pixels = _pixels(dataset, frame)
     if dataset.SegmentationType == "LABELMAP":
         return [(n, pixels == n) for n in map(int, np.unique(pixels)) if n in known]
     number = _segment_number(dataset, frame)
@@ -127,6 +127,23 @@ def _segments_of(dataset: Dataset, frame: Frame, known: set[int]) -> list[tuple[
     else:
         inside = pixels > 0
     return [(number, inside)] if inside.any() else []
+
+
+def _pixels(dataset: Dataset, frame: Frame) -> NDArray[Any]:
+    """The stored values of a frame.
+
+    Frames of one bit a pixel follow each other without a gap, so most begin inside a byte, which pydicom
+    cannot index.
+    """
+    number, count = frame.index or 0, frame.shape[0] * frame.shape[1]
+    if int(dataset.BitsAllocated) != 1 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return pixel_array(dataset, index=number)
+    first, last = number * count, (number + 1) * count
+    packed = np.frombuffer(dataset.PixelData[first // 8 : -(-last // 8)], dtype=np.uint8)
+    bits = np.unpackbits(packed, bitorder="little")[first % 8 :][:count]
+    if bits.size < count:
+        raise UnreadableFile(f"{frame.file.name}: its pixels end in frame {number + 1}; it is truncated")
+    return bits.reshape(frame.shape)
 
 
 def _segment_number(dataset: Dataset, frame: Frame) -> int:

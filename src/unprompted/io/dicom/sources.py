@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
 
 from unprompted.errors import DataRefused
 from unprompted.io.dicom.image import StoredImage
@@ -44,7 +43,7 @@ def stable_uid(sources: Sequence[Dataset], *content: Any) -> str:
         digest.update(
             np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
         )
-    return str(generate_uid(prefix="2.25.", entropy_srcs=[digest.hexdigest()]))
+    return f"2.25.{int(digest.hexdigest()[:32], 16)}"  # 2.25 holds numbers of 128 bits
 
 
 def date_like(dataset: Dataset, source: Dataset) -> None:
