@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unprompted.backbones.attention import attended, rearranges
 from unprompted.backbones.base import Decoded, Features, MemoryEntry, Prompt, Recall
 from unprompted.backbones.lora import adapted_layers
 from unprompted.backbones.prior import PRIOR, prior_attention_of, resized_prior, weighted_updates
@@ -122,6 +123,20 @@ class Sam2Backbone:
             return coarse + self.model.no_memory_embedding.view(1, -1, 1, 1)
         memory, codes = zip(*self._memory_of(recall), strict=True)
         pointers, pointer_codes = self._pointers_of(recall)
+        current, place = (
+            level.flatten(2).transpose(1, 2) for level in (features.levels[2], features.position)
+        )
+        if rearranges(self.model.memory_attention, coarse.device):
+            tokens, whole = torch.cat([*memory, pointers]), torch.cat([*codes, pointer_codes])
+            fused = attended(
+                self.model.memory_attention,
+                current,
+                place,
+                tokens.transpose(0, 1),
+                whole.transpose(0, 1),
+                pointers.shape[0],
+            )
+            return fused.transpose(1, 2).unflatten(2, (self._grid_side, self._grid_side))
         fused = self.model.memory_attention(
             current_vision_features=coarse.flatten(2).permute(2, 0, 1),
             current_vision_position_embeddings=features.position.flatten(2).permute(2, 0, 1),
