@@ -234,9 +234,6 @@ def _write(results: Results, case: str, path: Path) -> None:
 
 
 Exporter = Callable[[Results, Path, Path | None, Watcher], None]
-TARGETS: Mapping[str, Exporter] = {
-    "nnunet": _to_nnunet,
-    "bids": _to_bids,
-    "slicer": _to_slicer,
-    "itksnap": _to_itksnap,
+TARGETS: Mapping[str, Exporter] = {  # a target is called as its function
+    write.__name__.removeprefix("_to_"): write for write in (_to_nnunet, _to_bids, _to_slicer, _to_itksnap)
 }
