@@ -22,7 +22,7 @@ check: $(READY)
 	$(BIN)/pytest tests/architecture
 
 test: $(READY)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 docs: $(READY)
 	$(BIN)/pip install -qq -e ".[docs]"

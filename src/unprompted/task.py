@@ -190,8 +190,13 @@ def _read_support(folder: Path, task: dict[str, Any]) -> SupportSet:
 
 
 def _place(where: dict[str, Any]) -> dict[str, Any]:
-    pairs = {name: where.get(name) for name in ("spacing", "window")}
-    return where | {name: None if v is None else tuple(map(float, v)) for name, v in pairs.items()}
+    found = dict(where)
+    for name, length in (("spacing", 3), ("window", 2)):
+        values = where.get(name)
+        if values is not None and len(values) != length:
+            raise ValueError(f"{name} has {len(values)} numbers, not {length}")
+        found[name] = None if values is None else tuple(map(float, values))
+    return found
 
 
 def _no_task(folder: Path, error: Exception) -> UnreadableFile:
