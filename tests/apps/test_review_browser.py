@@ -166,7 +166,7 @@ def test_correct_save_segment_again_and_see_the_change(browser, results):
         assert (labels[2] == drawn).all()
         assert tab.locator("#cases li[aria-current=true] .what").inner_text().startswith("1 slice corrected")
         tab.keyboard.down("c")
-        assert tab.locator("#compare-badge").is_visible()
+        tab.wait_for_selector("#compare-badge", state="visible")
         tab.keyboard.up("c")
         tab.keyboard.press("a")
         tab.wait_for_selector("#cases .tag.accepted")

@@ -17,7 +17,7 @@ from unprompted.apps.batch.plan import refuse_output
 from unprompted.apps.batch.prepare import choose_queries, describe, read_support
 from unprompted.apps.batch.processes import ProcessCrew
 from unprompted.apps.batch.ready import Ready, load_model, load_task
-from unprompted.apps.batch.records import Records
+from unprompted.apps.batch.records import EXPLAIN, Records
 from unprompted.apps.batch.work import CaseWorker, Order
 from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.pairing import listed
@@ -142,6 +142,8 @@ def _finish(
             records.end(in_order())
         raise
     _ending(records, in_order())
+    if job.explain and not any(name.startswith(f"{EXPLAIN}/") for name in records.store.sizes()):
+        watch.say("explain", "nothing to explain: with this method no slice chooses its support")
     return in_order()
 
 
