@@ -68,8 +68,8 @@ class Trainer:
         """A square of a frame around a pixel of an object, with labels, classes asked for and its place."""
         kept, side = min(self.settings.crop, self.side), example.labels.shape[-1]
         offsets = [self.source.randrange(self.side - kept + 1) for _ in range(2)]
-        shown = (example.labels[0] == -1 if k is None else example.labels[0] == k + 1).nonzero()
-        if kept < self.side and len(shown):
+        shown = None if k is None else (example.labels[0] == k + 1).nonzero()
+        if kept < self.side and shown is not None and len(shown):
             middle = shown[self.source.randrange(len(shown))] * self.side // side
             offsets = [int(m) - self.source.randrange(kept) for m in middle]
         cell = CELL // 2
