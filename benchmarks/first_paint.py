@@ -67,7 +67,7 @@ def cpu_s(process: "subprocess.Popen[str]") -> float:
 def measure(out: Path) -> dict[str, object]:
     """Seconds to the first paint of both cases, and the requests that scrolling causes."""
     words = [sys.executable, "-m", "unprompted.apps.cli.commands", "review", out, "-i", out.parent / "images"]
-    server = subprocess.Popen([*map(str, words), "--port", "0"], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([*map(str, words), "--port", "0"], stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert server.stdout is not None
         address = next(m[0] for line in server.stdout if (m := re.search(r"http://\S+", line)))

@@ -199,7 +199,7 @@ def _item(**fields):
 def errors_of(path):
     """What `dciodvfy` calls an error; installed by .ci/run."""
     assert shutil.which("dciodvfy"), "install dicom3tools (.ci/run does)"
-    told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    told = subprocess.run(["dciodvfy", str(path)], capture_output=True, encoding="utf-8", check=False)
     lines = [line for line in (told.stdout + told.stderr).splitlines() if line.startswith("Error")]
     if "1.2.840.10008.5.1.4.1.1.66.7" in pydicom.dcmread(path, stop_before_pixels=True).SOPClassUID:
         lines = [line for line in lines if not any(words in line for words in _OLDER_THAN_LABELMAP)]

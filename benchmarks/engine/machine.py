@@ -14,7 +14,7 @@ def described() -> dict[str, Any]:
     """Processor, threads, versions and commit."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(git, capture_output=True, encoding="utf-8").stdout.strip()
     return {
         "processor": model[0].split(":")[1].strip() if model else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),

@@ -279,7 +279,7 @@ def test_a_process_ends_with_the_exit_code(tmp_path):
     ended = subprocess.run(
         [*words, "segment", "-s", tmp_path / "no", "-i", tmp_path, "-o", tmp_path / "out"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert ended.returncode == 3

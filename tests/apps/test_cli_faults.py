@@ -128,5 +128,5 @@ def test_spoiled_files_are_refused_in_our_words():
 
 def _script(name, *words):
     return subprocess.run(
-        [sys.executable, BENCHMARKS / name, *words], capture_output=True, text=True, timeout=280
+        [sys.executable, BENCHMARKS / name, *words], capture_output=True, encoding="utf-8", timeout=280
     )

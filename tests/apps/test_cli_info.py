@@ -24,7 +24,7 @@ HEAVY = "('torch', 'transformers', 'nibabel', 'SimpleITK')"
 )
 def test_nothing_heavy_is_imported(call):
     check = f"import sys; sys.exit(' '.join(m for m in {HEAVY} if m in sys.modules) or 0)"
-    ended = subprocess.run([sys.executable, "-c", f"{call}; {check}"], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", f"{call}; {check}"], capture_output=True, encoding="utf-8")
     assert (ended.returncode, ended.stderr) == (0, "")
 
 

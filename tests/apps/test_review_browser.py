@@ -250,7 +250,7 @@ def test_colour_videos_are_shown_frame_by_frame_and_corrected(browser, tiny_mode
 
 def test_a_server_that_is_killed_loses_nothing_that_was_saved(browser, results):
     words = (sys.executable, "-m", "unprompted.apps.cli.commands", "review", results, "--port", "0")
-    server = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, encoding="utf-8")
     try:
         address = re.search(r"http://\S+", server.stdout.readline())[0]
         with tab_of(browser, address) as tab:

@@ -176,7 +176,7 @@ def test_the_programs_share_nothing_but_the_batch():
 def loaded_by(statement):
     code = f"import sys; {statement}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     ).stdout.split()
 
 

@@ -119,7 +119,7 @@ def _write(array: NDArray[np.generic], volume: Volume, path: Path) -> None:
 
 def _call(home: Path, *words: str) -> None:
     places = {f"nnUNet_{name}": str(home / name) for name in ("raw", "preprocessed", "results")}
-    ended = subprocess.run(words, env=os.environ | places, capture_output=True, text=True, check=False)
+    ended = subprocess.run(words, env=os.environ | places, capture_output=True, encoding="utf-8", check=False)
     if ended.returncode:
         last = " ".join((ended.stderr or ended.stdout).split())[-400:]
         raise UnpromptedError(f"{words[0]} ended with {ended.returncode}: {last}")

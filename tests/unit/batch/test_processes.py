@@ -68,7 +68,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(code)
     words = [sys.executable, script, Path(__file__).parent, tmp_path]
-    parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(words, stdout=subprocess.PIPE, encoding="utf-8")
     worker = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
