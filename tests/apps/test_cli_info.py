@@ -120,6 +120,15 @@ def test_pretraining_resumes_and_exports_a_model_that_loads(call, tmp_path):
     assert load_backbone(str(tmp_path / "model"), input_size=256).input_size == 256
 
 
+def test_a_model_that_was_not_trained_at_all_can_be_exported(call, tmp_path):
+    from unprompted.segmenter import load_backbone
+
+    words = ("pretrain", "--recipe", "test", "-o", tmp_path / "run", "--device", "cpu")
+    assert call(*words, "--until", 0, "--export", tmp_path / "model").code == 0
+    assert "0 of 12" in (tmp_path / "model" / "README.md").read_text()
+    assert load_backbone(str(tmp_path / "model")).input_size == 64
+
+
 def test_an_unknown_recipe_exits_2(call, tmp_path):
     ended = call("pretrain", "--recipe", "huge", "-o", tmp_path)
     assert ended.code == 2

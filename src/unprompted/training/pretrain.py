@@ -79,7 +79,7 @@ def pretrain(
         workers: processes that generate episodes; 0 generates in this one.
         checkpoint_every: steps between checkpoints and held-out measurements.
         held_out_batches: batches of episodes never trained on, for the log.
-        until: stop after this step though the recipe goes on; None runs to its end.
+        until: stop after this step though the recipe goes on, 0 before the first; None runs to its end.
         initial: safetensors file whose weights a new run starts from; None starts from random ones.
         report: called with each row of the log.
 
@@ -94,6 +94,8 @@ def pretrain(
     resumed = checkpoint.exists()
     state = _load(checkpoint, recipe, device) if resumed else _State(recipe, device, initial)
     last = min(recipe.steps, until if until is not None else recipe.steps)
+    if not resumed and last == 0:
+        state.save(checkpoint)
     while state.step < last:
         stage_end = _end_of_stage(recipe, state.step)
         stop = min(last, stage_end, state.step + checkpoint_every)

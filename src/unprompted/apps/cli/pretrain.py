@@ -20,7 +20,9 @@ def pretrain(
     initial: Annotated[
         Path | None, typer.Option("--from", help="Safetensors file whose weights a new run starts from.")
     ] = None,
-    until: Annotated[int | None, typer.Option("--until", help="Stop after this step.")] = None,
+    until: Annotated[
+        int | None, typer.Option("--until", help="Stop after this step; 0 trains nothing.")
+    ] = None,
     export: Annotated[Path | None, typer.Option("--export", help="Write the model to this folder.")] = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
@@ -54,6 +56,8 @@ def pretrain(
 
 
 def _last_dice(log: Path) -> float | None:
+    if not log.exists():  # nothing was trained
+        return None
     with log.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return float(rows[-1]["held_out_dice"]) if rows else None
