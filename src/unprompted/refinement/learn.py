@@ -25,7 +25,7 @@ from unprompted.refinement.settings import Refinement
 from unprompted.refinement.side import side_for
 from unprompted.refinement.trainer import Trainer, mean_dice
 
-_LATER_RATE = 0.5  # peak of the second stretch of training, relative to the first
+_AIDS = (0.0, 0.5, 1.0)  # what masks and features may count beside pixels; of equals the most
 _MOST_LOSS = 0.01  # of Dice on the cases left out, few as they are, below which masks are left alone
 _LOG = logging.getLogger(__name__)
 
@@ -120,8 +120,8 @@ def _learn(
 
     The support is parted by cases, a single case into halves. Every part is segmented by the method
     with the other parts as support, and the refiner learns to turn those masks into the true ones. The
-    last third of the parts is left out first, to see whether and for how long training helps; then
-    training goes on with all parts.
+    last third of the parts is left out first, to see whether training helps and what masks and features
+    should count; then training goes on, twice as long, with all parts.
     """
     parts = parts_of(support)
     if not parts:
@@ -132,34 +132,34 @@ def _learn(
     seen, last = ([e for part in some for e in part] for some in (examples[:first], examples[first:]))
     judged = spread(last, settings.judged)
     steps = settings.steps_for(support.objects)
-    total = steps + steps // 2
+    judging = -(-steps // 2)
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
         torch.manual_seed(seed)
         refiner = Refiner.for_frames(judged[0].reading, settings.width)
     refiner.standardise(Reading.stacked([e.reading for e in seen]))
     refiner.to(gathering.backbone.device)
-    trainer = Trainer(refiner, settings, steps, random.Random(seed))
+    trainer = Trainer(refiner, settings, judging, random.Random(seed))
     history, kept = [(0, mean_dice(judged, None))], None
     best = history[0][1] - _MOST_LOSS
-    for step in range(1, steps + 1):
-        trainer.step(seen, 1.0)
-        progress("refining", step, total)
-        if step % math.ceil(steps / settings.checks) == 0 or step == steps:
-            found, both = max((_judged(judged, refiner, both), both) for both in (False, True))
+    for step in range(1, judging + 1):
+        trainer.step(seen)
+        progress("refining", step, judging + steps)
+        if step % math.ceil(judging / settings.checks) == 0 or step == judging:
+            found, aid = max((_judged(judged, refiner, aid), aid) for aid in _AIDS)
             if found > best:
-                refiner.both.fill_(both)
+                refiner.aid.fill_(aid)
                 kept, best = copy.deepcopy(refiner.state_dict()), found
             history.append((step, found))
     if kept is None:
         return None, tuple(history)
     refiner.load_state_dict(kept)
-    trainer = Trainer(refiner, settings, steps // 2, random.Random(seed + 1))
-    for step in range(steps + 1, total + 1):
-        trainer.step(seen + last, _LATER_RATE)
-        progress("refining", step, total)
+    trainer = Trainer(refiner, settings, steps, random.Random(seed + 1))
+    for step in range(judging + 1, judging + steps + 1):
+        trainer.step(seen + last)
+        progress("refining", step, judging + steps)
     return refiner.eval().requires_grad_(False), tuple(history)
 
 
-def _judged(examples: list[Example], refiner: Refiner, both: bool) -> float:
-    refiner.both.fill_(both)
+def _judged(examples: list[Example], refiner: Refiner, aid: float) -> float:
+    refiner.aid.fill_(aid)
     return mean_dice(examples, refiner)

@@ -47,7 +47,7 @@ class Refiner(nn.Module):
     mean: Tensor
     deviation: Tensor
     side: Tensor
-    both: Tensor
+    aid: Tensor
 
     def __init__(self, channels: tuple[int, int, int], objects: int, width: int, side: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Refiner(nn.Module):
         self.register_buffer("mean", torch.zeros(scaled))
         self.register_buffer("deviation", torch.ones(scaled))
         self.register_buffer("side", torch.tensor(side))
-        self.register_buffer("both", torch.tensor(False))
+        self.register_buffer("aid", torch.tensor(1.0))
 
     @classmethod
     def for_frames(cls, reading: Reading, width: int) -> "Refiner":
@@ -135,15 +135,21 @@ class Refiner(nn.Module):
     def drawn(self, reading: Reading) -> Tensor:
         """Masks of whole frames as logits ``(N, K, P, P)``.
 
-        Where `both` is set, chances are the mean of those with and those without masks and features.
+        `aid` is what masks and features count: 1 draws with them, 0 without, and in between chances are
+        the mean of what is drawn with and without them, weighed so.
         """
-        place, count = places(int(self.side), reading.pixels.device), len(reading.pixels)
-        aided = self(reading, place)
-        if not self.both:
-            return aided
-        alone = self(reading, place, torch.zeros(count, dtype=torch.bool, device=place.device))
-        ground, *chances = ((_chances(aided) + _chances(alone)) / 2).log().split(1, dim=1)
+        aid = float(self.aid)
+        if aid in (0.0, 1.0):
+            return self._whole(reading, aided=aid == 1.0)
+        aided, alone = (_chances(self._whole(reading, told)) for told in (True, False))
+        ground, *chances = alone.lerp(aided, aid).log().split(1, dim=1)
         return torch.cat(chances, dim=1) - ground
+
+    def _whole(self, reading: Reading, aided: bool) -> Tensor:
+        """Masks of whole frames as logits, with masks and features or without."""
+        device = reading.pixels.device
+        told = torch.full((len(reading.pixels),), aided, device=device)
+        return self(reading, places(int(self.side), device), told)
 
     def refined(self, features: Features, pixels: Tensor, logits: Tensor) -> Tensor:
         """Masks of one frame redrawn: logits ``(K, 1, h, w)`` to ``(K, 1, P, P)``."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from unprompted.errors import UsageError
 from unprompted.training.augment import Augmentation
 
-DEFAULT_STEPS = 300
+DEFAULT_STEPS = 600
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,8 @@ class Refinement:
     """How masks are refined by what the support teaches.
 
     Attributes:
-        steps: optimiser steps with a case left out, besides those for each class; half as many as both
-            together follow on all cases. 0 refines nothing.
+        steps: optimiser steps on all cases, besides those for each class; half as many as both together
+            come before them with a case left out. 0 refines nothing.
         steps_per_class: further steps for every class.
         learning_rate: peak, of AdamW.
         batch: crops a step.
@@ -30,7 +30,7 @@ class Refinement:
     """
 
     steps: int = field(default_factory=lambda: DEFAULT_STEPS)
-    steps_per_class: int = 30
+    steps_per_class: int = 60
     learning_rate: float = 2e-3
     batch: int = 4
     crop: int = 128
@@ -51,5 +51,5 @@ class Refinement:
         return self.steps > 0
 
     def steps_for(self, objects: int) -> int:
-        """Steps with a case left out, for so many classes."""
+        """Steps on all cases, for so many classes."""
         return self.steps + self.steps_per_class * objects

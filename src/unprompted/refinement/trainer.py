@@ -13,6 +13,7 @@ from unprompted.refinement.network import Refiner, places
 from unprompted.refinement.reading import CELL, Reading
 from unprompted.refinement.settings import Refinement
 from unprompted.training.losses import exclusive_loss
+from unprompted.training.precision import quick_in_bfloat16
 
 _WARMUP = 20
 
@@ -25,11 +26,12 @@ class Trainer:
         self.steps, self.taken = steps, 0
         self.side = int(refiner.side)
         self.place = places(self.side, refiner.mean.device)
+        self.half = quick_in_bfloat16(self.place.device)
         self.optimiser = torch.optim.AdamW(refiner.parameters(), lr=settings.learning_rate, weight_decay=0.01)
 
-    def step(self, examples: list[Example], share: float) -> None:
-        """One optimiser step on changed crops of the examples, at a share of the settings' learning rate."""
-        rate = share * self.settings.learning_rate * min(1.0, (self.taken + 1) / _WARMUP)
+    def step(self, examples: list[Example]) -> None:
+        """One optimiser step on changed crops of the examples."""
+        rate = self.settings.learning_rate * min(1.0, (self.taken + 1) / _WARMUP)
         rate *= 0.5 * (1 + math.cos(math.pi * self.taken / self.steps))
         self.taken += 1
         for group in self.optimiser.param_groups:
@@ -42,7 +44,9 @@ class Trainer:
         place = torch.cat([place for _, _, _, place in drawn])
         aided = torch.tensor([self.source.random() >= self.settings.unaided for _ in drawn], device=device)
         self.optimiser.zero_grad(set_to_none=True)
-        exclusive_loss(self.refiner(reading, place, aided), labels, asked).backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+            logits = self.refiner(reading, place, aided)
+        exclusive_loss(logits.float(), labels, asked).backward()
         nn.utils.clip_grad_norm_(self.refiner.parameters(), 1.0)
         self.optimiser.step()
 

@@ -15,7 +15,7 @@ from unprompted.refinement.settings import Refinement
 from unprompted.segmenter import make_method
 
 CASES = [make_subject((3, 64, 64), classes=2, seed=seed) for seed in range(3)]
-QUICK = Refinement(steps=60, steps_per_class=0, width=16, crop=64, examples=12)
+QUICK = Refinement(steps=120, steps_per_class=0, width=16, crop=64, examples=12)
 
 
 def fit(refinement, seed=0, views=None, cases=CASES):
@@ -114,7 +114,7 @@ def test_a_task_whose_refiner_is_damaged_is_refused(fitted, tmp_path):
 
 def test_the_task_tells_whether_masks_are_refined(fitted, tmp_path):
     fitted.save(tmp_path)
-    assert json.loads((tmp_path / "task.json").read_text())["refinement"] == {"steps": 60, "worlds": [""]}
+    assert json.loads((tmp_path / "task.json").read_text())["refinement"] == {"steps": 120, "worlds": [""]}
 
 
 def test_fewer_steps_than_none_are_refused():

@@ -57,11 +57,13 @@ def test_frames_that_are_not_aided_show_pixels_and_place_alone(refiner, part):
     assert torch.equal(found, expected)
 
 
-def test_with_both_the_chances_are_the_mean_of_aided_and_not(refiner):
+def test_chances_are_the_mean_of_aided_and_not_weighed_by_aid(refiner):
     reading = Reading.of(*frame(), masks(), SIDE)
     aided = refiner.drawn(reading)
-    refiner.both.fill_(True)
+    refiner.aid.fill_(0.25)
     both = refiner.drawn(reading)
+    refiner.aid.fill_(0.0)
+    unaided = refiner.drawn(reading)
     line = torch.linspace(-1, 1, SIDE)
     place = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
     with torch.no_grad():
@@ -70,7 +72,9 @@ def test_with_both_the_chances_are_the_mean_of_aided_and_not(refiner):
     def chances(logits):
         return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).softmax(dim=1)
 
-    torch.testing.assert_close(chances(both), (chances(aided) + chances(alone)) / 2, atol=1e-5, rtol=1e-4)
+    assert torch.equal(unaided, alone)
+    expected = 0.25 * chances(aided) + 0.75 * chances(alone)
+    torch.testing.assert_close(chances(both), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_standardised_channels_have_mean_0_and_deviation_1(refiner):
@@ -82,7 +86,7 @@ def test_standardised_channels_have_mean_0_and_deviation_1(refiner):
 
 
 def test_a_restored_refiner_draws_the_same(refiner):
-    refiner.both.fill_(True)
+    refiner.aid.fill_(0.5)
     again = Refiner.restored(refiner.state_dict())
     assert torch.equal(again.refined(*frame(), masks()), refiner.refined(*frame(), masks()))
     assert not any(p.requires_grad for p in again.parameters())
