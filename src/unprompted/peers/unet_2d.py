@@ -19,7 +19,7 @@ from unprompted.peers.base import Cases, Progress, TrainedPeer, label_map
 from unprompted.peers.training import Budget, train
 from unprompted.segmenter import common_axis, resolve_device
 from unprompted.support import SupportSet
-from unprompted.training.augment import Augmentation
+from unprompted.training.augment import VARIED
 
 _SMALLEST, _LARGEST, _STEP = 96, 256, 32  # pixels
 _BY_CLASS = 0.67  # share of slices drawn so that they show a class, all classes alike
@@ -97,13 +97,13 @@ def _side(support: SupportSet) -> int:
 
 def _drawn(support: SupportFrames, shows: Tensor, batch: int, source: random.Random) -> tuple[Tensor, Tensor]:
     """One batch ``(B, 3, S, S)`` and its labels ``(B, 1, S, S)``, every slice augmented on its own."""
-    augmentation, slices = Augmentation(), []
+    slices = []
     for _ in range(batch):
         if source.random() < _BY_CLASS:
             shown = shows[:, source.randrange(shows.shape[1])]
             frame = source.choice(shown.nonzero()[:, 0].tolist())
         else:
             frame = source.randrange(len(shows))
-        drawn = augmentation.draw(support.pixels[[frame]], support.labels[[frame]], source.getrandbits(32))
+        drawn = VARIED.draw(support.pixels[[frame]], support.labels[[frame]], source.getrandbits(32))
         slices.append(drawn)
     return torch.cat([p for p, _ in slices]), torch.stack([m for _, m in slices])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone
-from unprompted.engine.frames import EncodedFrames, with_brightness
+from unprompted.engine.frames import EncodedFrames, to_label_frame, with_brightness
 from unprompted.engine.sweep import sweep
 from unprompted.methods.base import Method, Progress, SupportFrames
 from unprompted.methods.support_memory import known, spread
@@ -20,7 +20,7 @@ class Example:
 
     Attributes:
         reading: with masks drawn from other parts of the support, in half precision.
-        labels: ``(1, S, S)`` object numbers.
+        labels: ``(1, L, L)`` object numbers; L is a multiple of the side of the reading.
         asked: objects its case is labelled for, ``(1, K)`` bool.
         shows: indices of the objects it shows.
     """
@@ -54,13 +54,20 @@ class Gathering:
         found: dict[int, Example] = {}
         for position, step in sweep(self.method, self.backbone, fitted, encoded):
             frame = frames[position]
-            labels = support.labels[[frame]]
+            labels = self._labels(frame)
             shows = frozenset((torch.unique(labels[labels > 0]).long() - 1).tolist())
             pixels = self._shown(frame).to(self.backbone.device)
             reading = Reading.of(encoded[position], pixels, step.decoded.logits, self.side)
             found[position] = Example(reading.half(), labels, asked[[frame]], shows)
             progress("segmenting the support", done + len(found), len(parts) * len(frames))
         return [found[position] for position in range(len(frames))]
+
+    def _labels(self, frame: int) -> Tensor:
+        """Labels of a support frame, as fine as the support has them where crops can be cut from that."""
+        labels = self.support.labels[[frame]]
+        if labels.shape[-1] % self.side == 0:
+            return labels
+        return to_label_frame(labels[0].numpy(), range(1, self.support.objects + 1), self.side)[None]
 
     def _shown(self, frame: int) -> Tensor:
         """A support frame with the brightness of the slices before and after, where the support has them."""

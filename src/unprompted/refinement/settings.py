@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from unprompted.errors import UsageError
-from unprompted.training.augment import Augmentation
+from unprompted.training.augment import VARIED, Augmentation
 
 DEFAULT_STEPS = 600
 
@@ -36,12 +36,12 @@ class Refinement:
     crop: int = 128
     width: int = 32
     examples: int = 288
-    unaided: float = 0.3
+    unaided: float = 0.5
     alone: float = 0.2
     judged: int = 24
     checks: int = 3
     shown_share: float = 0.8
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = VARIED
 
     def __post_init__(self) -> None:
         if self.steps < 0:

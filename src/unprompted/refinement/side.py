@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unprompted.refinement.reading import CELL
 
-_SMALLEST, _USUAL, _LARGEST = 64, 128, 256
+_SMALLEST, _USUAL, _LARGEST = 64, 192, 256
 _DRAWN = 0.95  # mean Dice with themselves of labels that were averaged to a side
 
 

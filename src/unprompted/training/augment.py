@@ -100,6 +100,16 @@ class Augmentation:
 
 
 STRONG = Augmentation(rotation=15, scale=0.2, shear=8, shift=0.1, warp=0.02)
+VARIED = Augmentation(  # for networks from scratch on a few cases; about the ranges of nnU-Net (Isensee 2021)
+    rotation=15,
+    scale=0.25,
+    shift=0.1,
+    warp=0.02,
+    brightness=0.15,
+    contrast=0.3,
+    gamma=0.35,
+    noise=0.06,
+)
 UNCHANGED = Augmentation(
     rotation=0, scale=0, shear=0, shift=0, warp=0, brightness=0, contrast=0, gamma=0, noise=0
 )

@@ -76,6 +76,17 @@ def test_every_frame_of_a_part_comes_once_and_in_order():
         )
 
 
+def test_labels_come_at_a_multiple_of_the_side_that_is_worked_on():
+    support = make_support(cases=2, slices=1, size=64)
+    parts = parts_of(support)
+    sides = {side: replace(gathering(support), side=side).part(parts[0], parts, silent) for side in (32, 48)}
+    assert {side: found[0].labels.shape for side, found in sides.items()} == {
+        32: (1, 64, 64),
+        48: (1, 48, 48),
+    }
+    assert torch.unique(sides[48][0].labels).tolist() == [0, 1, 2]
+
+
 def brightness_beside(support, frame, case=0):
     parts = parts_of(support)
     found = gathering(support).part(parts[case], parts, silent)

@@ -17,12 +17,12 @@ def stripes(side=256):
     return labels
 
 
-@pytest.mark.parametrize(("longest", "side"), [(20, 64), (50, 64), (65, 96), (120, 128), (512, 128)])
-def test_the_side_is_that_of_the_slices_up_to_128(longest, side):
+@pytest.mark.parametrize(("longest", "side"), [(20, 64), (50, 64), (65, 96), (120, 128), (512, 192)])
+def test_the_side_is_that_of_the_slices_up_to_192(longest, side):
     assert side_for(longest, square()) == side
 
 
-def test_classes_that_128_pixels_cannot_draw_get_256():
+def test_classes_that_192_pixels_cannot_draw_get_256():
     assert side_for(512, stripes()) == 256
 
 
