@@ -20,6 +20,8 @@ from unprompted.support import SupportSet
 if TYPE_CHECKING:
     from unprompted.segmenter import FittedSegmenter, Segmenter
 
+_REFINING = "unprompted.refinement.learn"
+
 Segment = Callable[[Volume], LabelMap]
 Progress = Callable[[str, float, float], None]
 Labelled = Sequence[tuple[Volume, LabelMap]]
@@ -134,6 +136,7 @@ def identity(cell: Cell) -> dict[str, Any]:
     entry = cell.method
     if entry.peer is not None:
         return {"peer": entry.peer, "settings": asdict(_peer(cell))}
+    from unprompted.refinement.settings import Refinement
     from unprompted.segmenter import make_method, settings_of
 
     own = {
@@ -142,7 +145,7 @@ def identity(cell: Cell) -> dict[str, Any]:
         "views": list(entry.views),
         "adapt_s": entry.adapt_s,
         "adapt_steps": entry.adapt_steps,
-        "refine": entry.refine,
+        "refine": asdict(Refinement()) if entry.refine else False,
         "weights_sha256": _backbone(cell.backbone).digest,
     }
     if cell.lender is None:
@@ -154,7 +157,8 @@ def code_of(cell: Cell) -> str:
     """The digest of the code that would run a cell today."""
     entries = [cell.method] if cell.lender is None else [cell.method, cell.lender]
     paths = [PEERS[e.peer] if e.peer is not None else METHODS[e.method or ""] for e in entries]
-    return code_digest(*(path.split(":")[0] for path in paths))
+    refining = [_REFINING] if cell.method.method and cell.method.refine else []
+    return code_digest(*(path.split(":")[0] for path in paths), *refining)
 
 
 def _trained_by(lender: Cell) -> dict[str, Any]:

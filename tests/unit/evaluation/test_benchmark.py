@@ -138,6 +138,17 @@ def test_a_default_spelled_out_is_the_same_cell(tmp_path):
     assert first.path == second.path
 
 
+def test_what_refinement_does_by_default_is_part_of_a_cell(tmp_path, monkeypatch):
+    def path(**entry):
+        (planned,), _ = plan(recipe({"method": "sam2-mask"} | entry), tmp_path, tmp_path)
+        return planned.path.name
+
+    refined, plain = path(), path(refine=False)
+    monkeypatch.setattr("unprompted.refinement.settings.DEFAULT_STEPS", 7)
+    assert path() != refined
+    assert path(refine=False) == plain
+
+
 def test_results_of_other_code_are_marked_and_run_again_when_asked(tmp_path):
     (done,), _ = run(recipe(), tmp_path)
     done.planned.path.write_text(json.dumps(done.result | {"code": "older"}))
