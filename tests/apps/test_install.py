@@ -27,7 +27,9 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 def run(*words, cwd, home):
     """A program as somebody else has it: no variable of this process but PATH."""
     variables = {"PATH": os.environ["PATH"], "HOME": str(home), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([str(w) for w in words], cwd=cwd, env=variables, capture_output=True, encoding="utf-8")
+    return subprocess.run(
+        [str(w) for w in words], cwd=cwd, env=variables, capture_output=True, encoding="utf-8"
+    )
 
 
 def works(*words):

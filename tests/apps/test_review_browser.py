@@ -272,3 +272,14 @@ def test_a_server_that_is_killed_loses_nothing_that_was_saved(browser, results):
     name = again.store.names[key]
     assert (read_labels(results / f"{name}.nii.gz").labels[1] == again.store.corrections(key)[1]).all()
     again.close()
+
+
+def test_the_slice_to_look_at_is_fetched_alone_and_first(browser, results):
+    with served(results) as (address, _), tab_of(browser, address, painted=False) as tab:
+        asked = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.reload()
+        tab.wait_for_selector("body[data-loaded]")
+        images = [url.split("/image/")[1] for url in asked if "/image/" in url]
+        worst = slice_of(tab) - 1
+        assert images == [f"{worst}/1", "0/6"]

@@ -58,7 +58,7 @@ class App {
     this.window = { ...info.windows[0] };
     this.table = greyTable(info, this.window.low, this.window.high);
     this.plot.open(info);
-    this.volume.around(worst);
+    this.volume.open(worst).catch(fail);
     this.refresh();
     this.advise();
   }
