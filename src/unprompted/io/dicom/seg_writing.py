@@ -50,7 +50,7 @@ def write_seg(
 
     Raises:
         GeometryMismatch: the labels do not lie on the voxels of the series.
-        DataRefused: the series is a clip, or FRACTIONAL without confidence.
+        DataRefused: the series is a clip, its headers allow no object, or FRACTIONAL without confidence.
     """
     image = stored_image(like)
     if image.stack is None and len(image.frames) > 1:
@@ -73,7 +73,13 @@ def write_seg(
     sources = source_headers(image)
     uid = stable_uid(sources, kind, sorted(classes.items()), pixels)
     segments = [_described(numbers[v], v, name, uid) for v, name in sorted(classes.items())]
-    dataset = _segmentation(image, sources, pixels, kind, segments, uid, every_frame)
+    try:
+        dataset = _segmentation(image, sources, pixels, kind, segments, uid, every_frame)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:  # highdicom on headers out of order
+        raise DataRefused(
+            f"{like.name}: its headers are damaged or incomplete, so no DICOM object can refer to it "
+            f"({type(error).__name__}: {error}); choose --format nifti"
+        ) from error
     date_like(dataset, sources[0])
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = stable_uid(sources, uid, "dimensions")
