@@ -24,6 +24,7 @@ export class Volume {
     this.running = 0;
     this.centre = 0;
     this.abort = new AbortController();
+    this.trouble = null; // why the last slices did not come
   }
 
   close() { this.abort.abort(); }
@@ -92,6 +93,8 @@ export class Volume {
     } catch (error) {
       this.chunks[chunk] = "absent";
       if (error.name === "AbortError") return;
+      this.trouble = error.message;
+      this.arrived(first, 0);
       setTimeout(() => this.around(this.centre), 2000);
       return;
     } finally {
@@ -104,6 +107,7 @@ export class Volume {
     const [image, labels] = await Promise.all([
       bytes(this.path("image", first, count), { signal: this.abort.signal }), this.labelsOf(first, count),
     ]);
+    this.trouble = null;
     const voxels = new KINDS[this.info.dtype](image), size = this.pixels * this.channels;
     for (let s = 0; s < count; s++) {
       this.images[first + s] ??= voxels.subarray(s * size, (s + 1) * size);
