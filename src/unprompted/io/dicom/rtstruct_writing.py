@@ -14,6 +14,7 @@ from unprompted import __version__
 from unprompted.errors import DataRefused
 from unprompted.images import LabelMap
 from unprompted.io.atomic import replacing
+from unprompted.io.dicom.codes import code_of
 from unprompted.io.dicom.frames import LPS_TO_RAS
 from unprompted.io.dicom.image import StoredImage, stored_image
 from unprompted.io.dicom.masks import MAKER, description_of
@@ -176,9 +177,17 @@ def _add_structure(dataset: Dataset, number: int, value: int, name: str) -> None
             ROIGenerationAlgorithm="AUTOMATIC",
         )
     )
+    code = code_of(name).type
+    identified = _item(
+        CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning
+    )
     dataset.RTROIObservationsSequence.append(
         _item(
-            ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType="", ROIInterpreter=""
+            ObservationNumber=number,
+            ReferencedROINumber=number,
+            RTROIIdentificationCodeSequence=[identified],
+            RTROIInterpretedType="",
+            ROIInterpreter="",
         )
     )
 
