@@ -55,7 +55,7 @@ class Room:
     """The folders of one campaign.
 
     Args:
-        root: holds the seeds, the folder to work in, and the one spoiled input; temporary files are beside it.
+        root: holds the seeds, the folder to work in and the spoiled input; temporary files lie beside it.
     """
 
     def __init__(self, root: Path) -> None:
