@@ -15,10 +15,12 @@ from playwright.sync_api import Page, sync_playwright
 
 from unprompted.apps.batch.choices import ModelChoice, Unwatched
 from unprompted.apps.batch.demo import demonstrate
+from unprompted.apps.review.review import Review
 from unprompted.datasets.synthetic import Synthetic
+from unprompted.io.base import read_labels
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from reviewing import save, served  # as tests drive the page
+from reviewing import served  # as tests drive the page
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZES = {"open": (1440, 900), "taught": (1440, 900), "small": (1024, 768)}
@@ -33,12 +35,20 @@ def shoot(page: Page, name: str) -> None:
         shown.convert("RGB").save(IMAGES / f"review-{name}.webp", quality=80, method=6)
 
 
+def correct_the_worst(review: Review, truth: Path) -> None:
+    """What a careful reader would do to the slice that the page opens with."""
+    first = review.suggestions()[0]
+    labels = read_labels(truth / f"{review.store.names[first['case']]}.nii.gz")
+    number = first["slice"]
+    review.correct(first["case"], number, labels.sliced_along(review.cohort.axis).labels[number], 0)
+
+
 def main() -> None:
     """Make all pictures."""
     with tempfile.TemporaryDirectory() as folder:
         model = ModelChoice("ofl-sam2", {"learner": False}, refine=False)
         made = demonstrate(Path(folder) / "demo", model, Unwatched(), Synthetic(count=8))
-        with served(made.folder / "masks") as (address, _), sync_playwright() as driver:
+        with served(made.folder / "masks") as (address, review), sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.set_default_timeout(600_000)
@@ -46,15 +56,9 @@ def main() -> None:
             page.wait_for_selector("body[data-loaded]")
             shoot(page, "open")
             shoot(page, "small")
-            page.keyboard.press("e")
-            box = page.locator("#pane-main canvas").bounding_box()
-            assert box is not None
-            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-            page.mouse.down()
-            page.mouse.move(box["x"] + box["width"] / 2 + 50, box["y"] + box["height"] / 2 - 30, steps=8)
-            page.mouse.up()
-            save(page)
-            page.keyboard.press("v")
+            correct_the_worst(review, made.folder / "truth")
+            page.reload()
+            page.wait_for_selector("body[data-loaded]")
             page.keyboard.press("t")
             page.wait_for_selector("#change:not([hidden])")
             shoot(page, "taught")

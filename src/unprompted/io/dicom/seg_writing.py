@@ -17,7 +17,7 @@ from unprompted.io.dicom.codes import code_of
 from unprompted.io.dicom.frames import LPS_TO_RAS
 from unprompted.io.dicom.image import StoredImage, stored_image
 from unprompted.io.dicom.masks import MAKER, description_of
-from unprompted.io.dicom.sources import date_like, source_headers, stable_uid
+from unprompted.io.dicom.sources import date_like, referring_to, source_headers, stable_uid
 from unprompted.io.forms import SegKind
 from unprompted.io.labels import stored_labels
 from unprompted.palette import colour_of
@@ -70,19 +70,14 @@ def write_seg(
             )
         order = reordering_between(labels.grid, image.grid)
         pixels = _fractions(pixels, order.apply(np.asarray(confidence, np.float32)), len(numbers))
-    sources = source_headers(image)
-    uid = stable_uid(sources, kind, sorted(classes.items()), pixels)
-    segments = [_described(numbers[v], v, name, uid) for v, name in sorted(classes.items())]
-    try:
+    with referring_to(like):
+        sources = source_headers(image)
+        uid = stable_uid(sources, kind, sorted(classes.items()), pixels)
+        segments = [_described(numbers[v], v, name, uid) for v, name in sorted(classes.items())]
         dataset = _segmentation(image, sources, pixels, kind, segments, uid, every_frame)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:  # highdicom on headers out of order
-        raise DataRefused(
-            f"{like.name}: its headers are damaged or incomplete, so no DICOM object can refer to it "
-            f"({type(error).__name__}: {error}); choose --format nifti"
-        ) from error
-    date_like(dataset, sources[0])
-    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
-        item.DimensionOrganizationUID = stable_uid(sources, uid, "dimensions")
+        date_like(dataset, sources[0])
+        for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+            item.DimensionOrganizationUID = stable_uid(sources, uid, "dimensions")
     with replacing(path) as partial:
         dataset.save_as(partial)
 

@@ -46,6 +46,7 @@ class App {
     this.volume?.close();
     this.opening = id;
     $("loading").className = "";
+    $("loading-text").textContent = "Reading the case";
     this.showCases();
     delete document.body.dataset.loaded;
     let info;
@@ -84,6 +85,7 @@ class App {
   }
 
   arrived(first, count) {
+    if (!this.volume) return;
     this.panes.forEach((pane, n) => { if (n || (this.cross[0] >= first && this.cross[0] < first + count)) pane.touch(); });
     this.repaint(false);
     if (this.volume.chunks.every((chunk) => chunk === "here")) this.ahead();
@@ -93,7 +95,7 @@ class App {
   async ahead() {
     const { id } = this.info, next = this.cases[this.cases.findIndex((one) => one.id === id) + 1];
     if (next) await json(`/api/cases/${next.id}`).catch(() => {});
-    if (this.info.id === id) document.body.dataset.loaded = id;
+    if (this.info?.id === id) document.body.dataset.loaded = id;
   }
 
   showCases() { showCases(this, (id) => this.open(id).catch(fail)); }
