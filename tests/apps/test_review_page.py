@@ -24,7 +24,7 @@ def crowded(tmp_path):
     for folder in (images, out / "cases"):
         folder.mkdir(parents=True)
     classes = {str(n): f"a structure of the abdomen, number {n}" for n in range(1, 14)}
-    volume, labels = make_subject((4, 20, 20), 2, 0, (3.0, 1.0, 1.0))
+    volume, labels = make_subject((4, 20, 20), 2, 0, (3.0, 2.0, 1.0))
     judged = {name: {"dice": 0.5, "review": True} for name in classes.values()}
     slices = {name: {"quality": [0.5] * 4, "pixels": [9] * 4} for name in classes.values()}
     for number in range(30):
@@ -74,6 +74,20 @@ def test_lists_are_one_stop_of_the_tab_key_and_keep_the_focus(browser, crowded):
         tab.locator("#opacity").press("ArrowUp")
         assert tab.locator("#opacity-now").inner_text() == "39"
         assert slice_of(tab) == before
+
+
+def test_the_brush_is_round_in_millimetres(browser, crowded):
+    with served(crowded) as (address, review), tab_of(browser, address) as tab:
+        tab.keyboard.press("b")
+        tab.keyboard.press("3")
+        box = box_of(tab, "#pane-main canvas")
+        tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        tab.keyboard.press("s")
+        tab.wait_for_selector("#save:disabled")
+        (drawn,) = (s for key in review.store.names for s in review.store.corrections(key).values())
+        rows, columns = np.nonzero(drawn == 3)
+        assert np.ptp(columns) + 1 == 8  # pixels of 1 mm: the size of the brush
+        assert np.ptp(rows) + 1 == 4  # pixels of 2 mm
 
 
 def test_a_case_that_cannot_be_read_says_why_and_lets_the_next_one_open(browser, results):
