@@ -55,7 +55,7 @@ class Room:
     """The folders of one campaign.
 
     Args:
-        root: holds the seeds, the folder to work in, and the one spoiled input.
+        root: holds the seeds, the folder to work in and the spoiled input; temporary files lie beside it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -63,7 +63,8 @@ class Room:
         self.here, self.input, self.out = root / "cwd", root / "input", root / "out"
         with ProcessPoolExecutor(1, mp_context=_FORK) as other:
             self.seeds = other.submit(seeds, root / "seeds").result()
-        for folder in (self.here, self.input, self.out):
+        self.temporary = root.with_name("temporary")  # archives are unpacked there
+        for folder in (self.here, self.input, self.out, self.temporary):
             folder.mkdir()
         self.known = self._listing()
 
@@ -157,6 +158,7 @@ def child(room: Room, pipe: Connection) -> None:
     """Read inputs by number until the pipe ends."""
     warnings.simplefilter("ignore")
     os.chdir(room.here)
+    tempfile.tempdir = str(room.temporary)
     read, seen = targets(room), watched(room)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
@@ -176,7 +178,7 @@ def child(room: Room, pipe: Connection) -> None:
 def watched(room: Room) -> list[str]:
     """A list to which forbidden acts of Python code are added from now on."""
     seen: list[str] = []
-    allowed = (str(room.input), str(room.out), os.devnull)
+    allowed = (str(room.input), str(room.out), str(room.temporary), os.devnull)
 
     def hook(event: str, words: tuple[Any, ...]) -> None:
         if event in _FORBIDDEN:

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import shutil
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +23,15 @@ from unprompted import Segmenter, load_backbone
 from unprompted.backbones.tiny import TinyShape, random_model
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
+from unprompted.io.dicom import Dicom
+from unprompted.io.dicom.rtstruct_writing import write_rtstruct
+from unprompted.io.dicom.seg_writing import write_seg
 from unprompted.io.nifti import Nifti, write_volume
 from unprompted.io.video import write_film
 from unprompted.refinement.settings import Refinement
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from dicoms import write_clip, write_enhanced, write_series  # those the tests use
 
 SHAPE = (3, 12, 14)
 MARK = "code-was-run"  # what the hostile pickles would create in the working folder
@@ -51,6 +59,8 @@ def seeds(root: Path) -> list[Seed]:
     """Write all seeds under a folder."""
     root.mkdir(parents=True)
     found = [Seed("reader", path) for path in sorted(_images(root / "images"))]
+    found += [Seed("reader", path) for path in _dicoms(root / "dicoms")]
+    found += [Seed("folder", path) for path in _dicom_folders(root)]
     found += [Seed("checkpoint", path) for path in sorted(_checkpoints(root / "checkpoints"))]
     model, task = _model_and_task(root)
     return [*found, Seed("model", model), Seed("task", task), *(Seed("folder", f) for f in _folders(root))]
@@ -99,6 +109,35 @@ def _images(folder: Path) -> Iterator[Path]:
         file.create_dataset("image", data=voxels, compression="gzip")
         file.create_dataset("label", data=labels, compression="gzip")
     yield from (path for path in folder.iterdir() if path.suffix != ".raw")
+
+
+def _dicoms(folder: Path) -> Iterator[Path]:
+    """One file of each kind; a slice stands for its series, which is packed as well."""
+    series = write_series(folder / "series", shape=SHAPE)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:, 3:9, 3:9], labels[2, 5:7, 5:7] = 1, 2
+    named = LabelMap(labels, Dicom().read(series.folder).grid, {1: "liver", 2: "spleen"})
+    for kind in ("BINARY", "LABELMAP"):
+        write_seg(named, folder / f"{kind.lower()}.seg.dcm", series.folder, kind)
+    write_seg(named, folder / "fractional.seg.dcm", series.folder, "FRACTIONAL", np.ones(SHAPE, np.float32))
+    write_rtstruct(named, folder / "rtstruct.dcm", series.folder)
+    write_enhanced(folder / "enhanced", shape=SHAPE)
+    write_clip(folder / "clip.dcm", frames=3)
+    write_clip(folder / "grey.dcm", frames=3, colour="MONOCHROME2")
+    with zipfile.ZipFile(folder / "series.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in series.files:
+            archive.write(file, f"study/series/{file.name}")
+    yield from (series.files[0], folder / "enhanced" / "enhanced.dcm")
+    yield from sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _dicom_folders(root: Path) -> Iterator[Path]:
+    """A series with its labels, as SEG and as RTSTRUCT."""
+    for name in ("binary.seg.dcm", "labelmap.seg.dcm", "rtstruct.dcm"):
+        place = root / name.replace(".dcm", ".study")
+        shutil.copytree(root / "dicoms" / "series", place / "series")
+        shutil.copy(root / "dicoms" / name, place)
+        yield place
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:

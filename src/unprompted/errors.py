@@ -8,11 +8,18 @@
     │   ├── EmptySupport       3  a class has no labelled example
     │   └── UnreadableFile     3  truncated, unknown or unsupported file
     ├── StorageFull            1  there is no room for more results
+    ├── OutOfMemory            1  the machine, or a limit, refused memory
     ├── SomeCasesFailed        4  some cases failed, the others are written
     └── WeightsUnavailable     5  weights are missing or their checksum is wrong
 
 A message says what was found, what was wanted and what to do.
 """
+
+import re
+
+_NO_ROOM = re.compile(
+    "can.t allocate memory|not enough memory|bad_alloc|could not create a memory", re.IGNORECASE
+)
 
 
 class UnpromptedError(Exception):
@@ -53,6 +60,10 @@ class StorageFull(UnpromptedError):
     """There is no room for more results; what is written stays."""
 
 
+class OutOfMemory(UnpromptedError):
+    """The machine, or a limit such as ``--max-memory``, refused memory."""
+
+
 class SomeCasesFailed(UnpromptedError):
     """Some cases of a batch failed; all others are written."""
 
@@ -63,3 +74,16 @@ class WeightsUnavailable(UnpromptedError):
     """Weights are missing and cannot be fetched, or their checksum is wrong."""
 
     exit_code = 5
+
+
+def out_of_memory(error: BaseException) -> OutOfMemory | None:
+    """What to raise for an error that means refused memory; None for one that means something else.
+
+    Torch and the libraries below it tell refused memory as a RuntimeError.
+    """
+    refused = isinstance(error, RuntimeError) and _NO_ROOM.search(str(error))
+    if isinstance(error, MemoryError) or refused:
+        return OutOfMemory(
+            "not enough memory; raise --max-memory where it is set, or take a smaller --input-size"
+        )
+    return None

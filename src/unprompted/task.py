@@ -14,7 +14,14 @@ from safetensors.torch import load_file, save_file
 from unprompted.backbones.adapted import Adapted, restored
 from unprompted.backbones.base import Backbone
 from unprompted.engine.views import Views
-from unprompted.errors import DataRefused, UnpromptedError, UnreadableFile, UsageError, WeightsUnavailable
+from unprompted.errors import (
+    DataRefused,
+    UnpromptedError,
+    UnreadableFile,
+    UsageError,
+    WeightsUnavailable,
+    out_of_memory,
+)
 from unprompted.intensity import Intensity
 from unprompted.refinement.learn import restored as restored_refiners
 from unprompted.segmenter import FittedSegmenter, load_backbone, make_method, method_name, settings_of
@@ -98,7 +105,7 @@ def load_task(
     except UnpromptedError:
         raise
     except Exception as error:  # entries of another type end anywhere
-        raise _no_task(folder, error) from error
+        raise out_of_memory(error) or _no_task(folder, error) from error
 
 
 def _loaded(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from builders import make_subject
 from unprompted.apps.cli.commands import run
@@ -105,3 +106,14 @@ def _taught(_prepared, tiny_model_folder, tmp_path_factory, single_thread):
 def results(_taught, tmp_path):
     """The output folder of a run with ``--review`` over two cases of 6 slices; yours to spoil."""
     return Path(shutil.copytree(_taught, tmp_path / "results"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    where = shutil.which("chromium")
+    if where is None:
+        pytest.skip("needs a browser: apt-get install chromium (.ci/run does that)")
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=where, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -4,17 +4,20 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
 import unprompted.slices as slices_module
-from builders import make_grid
+from builders import make_grid, make_subject
+from fakes import FakeBackbone
 from seeing import SeeingBackbone, Threshold
-from unprompted.apps.batch.memory import bytes_of
-from unprompted.errors import UsageError
+from unprompted.apps.batch.memory import bytes_of, limited
+from unprompted.backbones.weights import read_checkpoint
+from unprompted.errors import OutOfMemory, UsageError
 from unprompted.images import LabelMap, Volume
 from unprompted.io.base import read_image, write_labels
 from unprompted.io.nifti import write_volume
 from unprompted.io.overlay import overlay_png
-from unprompted.segmenter import Segmenter
+from unprompted.segmenter import FittedSegmenter, Segmenter
 
 MIB = 1 << 20
 
@@ -81,3 +84,18 @@ def test_a_limit_with_room_gives_the_same_bytes(call, case_folder, fast, tmp_pat
         made[name] = {path.name: path.read_bytes() for path in sorted((tmp_path / name).glob("*.nii.gz"))}
     assert made["free"] == made["bounded"]
     assert len(made["free"]) == 2
+
+
+def test_weights_that_do_not_fit_a_limit_are_not_told_to_be_damaged(tmp_path):
+    torch.save({"model": {"large": torch.zeros(128 * MIB // 4)}}, tmp_path / "sound.pt")
+    with pytest.raises(OutOfMemory, match="not enough memory; raise --max-memory"), limited(1):
+        read_checkpoint(tmp_path / "sound.pt")
+    assert read_checkpoint(tmp_path / "sound.pt").keys() == {"large"}
+
+
+def test_a_task_that_does_not_fit_a_limit_is_not_told_to_be_damaged(tmp_path, single_thread):
+    image, labels = make_subject((1, 2048, 4096), 1)
+    Segmenter("sam2-mask", FakeBackbone()).fit([(image, labels)]).save(tmp_path)
+    with pytest.raises(OutOfMemory, match="not enough memory; raise --max-memory"), limited(1):
+        FittedSegmenter.load(tmp_path, FakeBackbone())
+    assert FittedSegmenter.load(tmp_path, FakeBackbone()).support.classes == labels.classes

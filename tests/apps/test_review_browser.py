@@ -1,113 +1,28 @@
 """The review page in a real browser: Debian's chromium, driven by playwright."""
 
-import io
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 
 import numpy as np
-import pytest
-import uvicorn
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from builders import make_subject
+from reviewing import go, picture, save, served, slice_of, stroke, tab_of
 from unprompted.apps.batch.keep import Sources
 from unprompted.apps.cli.commands import run
 from unprompted.apps.review.review import Review
-from unprompted.apps.review.serve import listening_at
-from unprompted.apps.review.server import application
 from unprompted.io.base import read_labels
 
 TOKEN = "correct-horse-battery"
-PATIENCE_MS = 120_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    where = shutil.which("chromium")
-    if where is None:
-        pytest.skip("needs a browser: apt-get install chromium (.ci/run does that)")
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=where, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@contextmanager
-def served(folder, token=None):
-    """The address of the review page of a folder, and its review."""
-    review = Review(folder, Sources.of(folder), "cpu")
-    with listening_at("127.0.0.1", 0) as listening:
-        options = uvicorn.Config(application(review, "127.0.0.1", token), log_level="error")
-        server = uvicorn.Server(options)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/", review
-        server.should_exit = True
-        thread.join()
-    review.close()
-
-
-@contextmanager
-def tab_of(browser, address, painted=True):
-    tab = browser.new_page(viewport={"width": 1200, "height": 800})
-    tab.set_default_timeout(PATIENCE_MS)
-    tab.broken = []
-    tab.on("pageerror", lambda error: tab.broken.append(str(error)))
-    tab.goto(address)
-    if painted:
-        tab.wait_for_selector("body[data-painted]")
-        tab.wait_for_selector("body[data-loaded]")
-    yield tab
-    assert tab.broken == []
-    tab.close()
-
-
-def picture(tab, pane="#pane-main"):
-    tab.wait_for_timeout(150)  # until the next frame is drawn
-    with Image.open(io.BytesIO(tab.locator(pane).screenshot())) as shown:
-        return np.asarray(shown.convert("RGB"), np.int16)
-
-
-def slice_of(tab):
-    """The slice shown, from 1, as the page says it."""
-    return int(tab.locator("#pane-main output").inner_text().split("/")[0].split()[-1])
-
-
-def go(tab, number):
-    tab.keyboard.press("v")
-    while slice_of(tab) != number:
-        tab.keyboard.press("ArrowUp" if slice_of(tab) < number else "ArrowDown")
-        tab.wait_for_timeout(60)
-
-
-def stroke(tab, key="b", down=0.0):
-    """A stroke across the middle of the slice, further down by a share of its height."""
-    tab.keyboard.press(key)
-    box = tab.locator("#pane-main canvas").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] * (0.5 + down)
-    tab.mouse.move(x - 60, y)
-    tab.mouse.down()
-    tab.mouse.move(x + 60, y, steps=6)
-    tab.mouse.up()
-
-
-def save(tab):
-    tab.keyboard.press("s")
-    tab.wait_for_selector("#notes p")
-    tab.wait_for_selector("#save:disabled")
 
 
 def test_open_scroll_and_toggle(browser, results):
     with served(results) as (address, _), tab_of(browser, address) as tab:
         assert tab.locator("#cases li").count() == 2
-        assert tab.locator("#cases li").first.get_attribute("aria-current") == "true"
+        assert tab.locator("#cases li").first.get_attribute("aria-selected") == "true"
         assert [tab.locator(f"#pane-{p} output").inner_text().split()[0] for p in ("main", "h", "w")] == [
             "axial", "coronal", "sagittal",
         ]  # fmt: skip
@@ -164,7 +79,7 @@ def test_correct_save_segment_again_and_see_the_change(browser, results):
         assert "voxels in" in tab.locator("#change-sum").inner_text()
         labels = read_labels(results / f"{review.store.names[key]}.nii.gz").labels
         assert (labels[2] == drawn).all()
-        assert tab.locator("#cases li[aria-current=true] .what").inner_text().startswith("1 slice corrected")
+        assert tab.locator("#cases li[aria-selected=true] .what").inner_text().startswith("1 slice corrected")
         tab.keyboard.down("c")
         tab.wait_for_selector("#compare-badge", state="visible")
         tab.keyboard.up("c")
@@ -272,3 +187,14 @@ def test_a_server_that_is_killed_loses_nothing_that_was_saved(browser, results):
     name = again.store.names[key]
     assert (read_labels(results / f"{name}.nii.gz").labels[1] == again.store.corrections(key)[1]).all()
     again.close()
+
+
+def test_the_slice_to_look_at_is_fetched_alone_and_first(browser, results):
+    with served(results) as (address, _), tab_of(browser, address, painted=False) as tab:
+        asked = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.reload()
+        tab.wait_for_selector("body[data-loaded]")
+        images = [url.split("/image/")[1] for url in asked if "/image/" in url]
+        worst = slice_of(tab) - 1
+        assert images == [f"{worst}/1", "0/6"]

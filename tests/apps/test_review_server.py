@@ -278,3 +278,16 @@ def test_answers_are_not_kept_by_browsers_and_pages_load_nothing_from_elsewhere(
     headers = page.get("/").headers
     assert headers["cache-control"] == "no-store"
     assert "default-src 'self'" in headers["content-security-policy"]
+
+
+def test_work_that_fails_in_a_way_nobody_thought_of_tells_its_cause(page, review):
+    job = review.jobs.start(lambda job: {}["a tensor"])
+    assert finished_job(page, job.key)["error"] == "KeyError: 'a tensor'"
+
+
+def test_work_that_runs_out_of_memory_says_so(page, review):
+    def greedy(job):
+        raise MemoryError
+
+    job = review.jobs.start(greedy)
+    assert "not enough memory" in finished_job(page, job.key)["error"]

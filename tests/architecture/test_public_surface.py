@@ -1,10 +1,14 @@
 import ast
 import inspect
+from pathlib import Path
 
 import pytest
 from source import modules
 
 import unprompted
+from unprompted.registry import READERS
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_public_surface_is_exactly_this():
@@ -65,3 +69,16 @@ def test_every_public_module_class_and_function_has_a_docstring():
             parts = [node, *filter(public, node.body if isinstance(node, ast.ClassDef) else ())]
             missing += [f"{module.name}: {part.name}" for part in parts if ast.get_docstring(part) is None]
     assert missing == []
+
+
+def test_the_docs_say_what_every_error_means_and_what_to_do():
+    tree = ast.parse((ROOT / "src/unprompted/errors.py").read_text(encoding="utf-8"))
+    names = [part.name for part in tree.body if isinstance(part, ast.ClassDef)]
+    pages = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in pages] == []
+
+
+def test_every_format_has_a_page():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs/formats").glob("*.md"))
+    endings = {suffix for name in READERS for suffix in READERS.load(name).suffixes if suffix != "/"}
+    assert sorted(ending for ending in endings if f"`{ending}`" not in pages) == []

@@ -36,7 +36,7 @@ from unprompted.backbones.hub import (
     verify,
 )
 from unprompted.backbones.original_format import config_from_original, state_dict_from_original
-from unprompted.errors import UnpromptedError, UsageError, WeightsUnavailable
+from unprompted.errors import UnpromptedError, UsageError, WeightsUnavailable, out_of_memory
 
 __all__ = [
     "Checked",
@@ -81,6 +81,7 @@ def load_model(
 
     Raises:
         WeightsUnavailable: the weights are missing, unreachable, damaged, or not a SAM2 video model.
+        OutOfMemory: there is too little memory for them.
         UsageError: the input size cannot be used.
     """
     path = _local_path(source)
@@ -130,6 +131,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
     Raises:
         WeightsUnavailable: the file is damaged, or holds more than tensors.
+        OutOfMemory: there is too little memory for them.
     """
     try:
         if path.suffix == ".safetensors":
@@ -142,7 +144,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             "download it again, or save its state dict alone as safetensors where you trust it"
         ) from error
     except Exception as error:  # damaged files make the libraries raise anything
-        raise WeightsUnavailable(f"{path} cannot be read ({_short(error)}); download it again") from error
+        raise out_of_memory(error) or WeightsUnavailable(
+            f"{path} cannot be read ({_short(error)}); download it again"
+        ) from error
     state = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsUnavailable(f'{path} is not a checkpoint; {{"model": {{name: tensor}}}} is wanted')
@@ -210,7 +214,7 @@ def _from_folder(folder: Path, input_size: int | None) -> Sam2VideoModel:
     except UnpromptedError:
         raise
     except Exception as error:  # so do configurations that were spoiled
-        raise WeightsUnavailable(
+        raise out_of_memory(error) or WeightsUnavailable(
             f"{folder} cannot be loaded ({_short(error)}); copy config.json and model.safetensors again"
         ) from error
 
@@ -225,7 +229,7 @@ def _from_file(path: Path, input_size: int | None, config: Sam2VideoConfig | Non
     except UnpromptedError:
         raise
     except Exception as error:
-        raise WeightsUnavailable(
+        raise out_of_memory(error) or WeightsUnavailable(
             f"{path} is no SAM2 checkpoint in original format ({_short(error)}); "
             "give a SAM 2.0, SAM 2.1 or MedSAM2 file"
         ) from error

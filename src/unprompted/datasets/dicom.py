@@ -9,7 +9,7 @@ from unprompted.datasets.base import CaseFiles, FolderLayout
 from unprompted.datasets.pairing import listed
 from unprompted.errors import DataRefused, LabelRefused, UsageError
 from unprompted.images import LabelMap
-from unprompted.io.base import case_name
+from unprompted.io.base import case_name, refusing
 from unprompted.io.dicom import labels as objects
 from unprompted.io.dicom.archive import extracted, is_zip
 from unprompted.io.dicom.series import (
@@ -107,7 +107,9 @@ def with_names_of_objects(layout: FolderLayout) -> FolderLayout:
         )
     names: dict[str, str] = {}
     for path in held:
-        for name in objects.names_in(path):
+        with refusing(path):
+            found = objects.names_in(path)
+        for name in found:
             names.setdefault(name.casefold(), name)
     classes = dict(enumerate((names[key] for key in sorted(names)), start=1))
     return replace(layout, classes=classes, note=f"{layout.note}, classes {listed(list(classes.values()))}")

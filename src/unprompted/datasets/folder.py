@@ -38,7 +38,7 @@ from unprompted.datasets.pairing import (
 )
 from unprompted.errors import DataRefused, UnreadableFile
 from unprompted.images import LabelMap, Volume
-from unprompted.io.base import case_name, holds_labels, read_image, read_labels
+from unprompted.io.base import case_name, holds_labels, read_image, read_labels, refusing
 from unprompted.io.labels import read_label_names
 from unprompted.io.raster import Raster
 from unprompted.io.video import frame_files, frame_names, read_some_labels
@@ -238,7 +238,10 @@ def _named_by_suffix(path: Path, need_labels: bool) -> FolderLayout | None:
 
 
 def _dicom(path: Path, need_labels: bool, series: str | None) -> FolderLayout | None:
-    return dicom_series(path, need_labels, series) if is_dicom_source(path) else None
+    if not is_dicom_source(path):
+        return None
+    with refusing(path):  # a damaged value of a header is found where it is used
+        return dicom_series(path, need_labels, series)
 
 
 def _flat(path: Path, need_labels: bool) -> FolderLayout | None:

@@ -20,6 +20,7 @@ FORMS: Mapping[str, str] = {  # word to the ending of its files
     "dicom-fractional": ".dcm",
     "dicom-rtstruct": ".dcm",
 }
+_OBJECTS = (".dcm",)
 _SEG_KINDS: Mapping[str, SegKind] = {
     "dicom-seg": "BINARY",
     "dicom-labelmap": "LABELMAP",
@@ -36,6 +37,21 @@ def checked_form(word: str) -> str:
     if word not in FORMS:
         raise UsageError(f"no output format is called {word!r}; known: {', '.join(FORMS)}")
     return word
+
+
+def form_of(path: Path) -> str:
+    """The form of a label map that lies at a path, for others to be written in its place.
+
+    A FRACTIONAL object counts as BINARY: how sure anybody is of what was corrected is not known.
+    """
+    if not path.is_file() or base.suffix_of(path) not in _OBJECTS:
+        return AUTO
+    from unprompted.io.dicom.series import RTSTRUCT_CLASS, dataset_of
+
+    header = dataset_of(path, pixels=False)
+    if header.SOPClassUID == RTSTRUCT_CLASS:
+        return "dicom-rtstruct"
+    return "dicom-labelmap" if header.get("SegmentationType") == "LABELMAP" else "dicom-seg"
 
 
 def result_path(folder: Path, name: str, like: Path, form: str = AUTO) -> Path:
@@ -55,13 +71,13 @@ def result_path(folder: Path, name: str, like: Path, form: str = AUTO) -> Path:
 
 
 def write_result(
-    labels: LabelMap, confidence: NDArray[Any], path: Path, like: Path, form: str = AUTO
+    labels: LabelMap, confidence: NDArray[Any] | None, path: Path, like: Path, form: str = AUTO
 ) -> None:
     """Write a label map in a form, on the stored grid of the image `like`.
 
     Args:
         labels: the label map.
-        confidence: in 0..1, of the shape of the labels: the probability of each; DICOM FRACTIONAL keeps it.
+        confidence: in 0..1, of the shape of the labels: the probability of each; DICOM FRACTIONAL needs it.
         path: as `result_path` gives it.
         like: the query image.
         form: a word of `FORMS`.

@@ -6,6 +6,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.nifti1 import Nifti1Extension, Nifti1Image
 from numpy.typing import NDArray
 
@@ -95,8 +96,7 @@ def write_volume(volume: Volume, path: Path) -> None:
 
 
 def _load(path: Path) -> Any:
-    # An archive is read from front to back, so it stays open between slabs.
-    image = nib.load(path, keep_file_open=True)
+    image = nib.load(path)
     if not isinstance(image, Nifti1Image):
         raise UnreadableFile(f"{path}: is a {type(image).__name__}, not a single-file NIfTI")
     return image
@@ -117,7 +117,10 @@ def _proxy(image: Any) -> Any:
         raise UnreadableFile(
             f"an image is 2D or 3D, found shape {image.shape}; split it into one file a channel or time point"
         )
-    return image.dataobj.reshape(shape)
+    stored = image.dataobj
+    how = (shape, stored.dtype, stored.offset, stored.slope, stored.inter)
+    # An archive that is opened again for every slab is unpacked from its beginning every time.
+    return ArrayProxy(stored.file_like, how, keep_file_open=True)
 
 
 def _stored(image: Any) -> NDArray[Any]:

@@ -232,3 +232,19 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path, content):
 def test_a_folder_of_pictures_stays_a_folder_of_pictures(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
     assert recognise(tmp_path, need_labels=False).kind == "images"
+
+
+@pytest.mark.parametrize("end", [200, 420, 700])
+def test_a_slice_that_is_cut_off_in_its_header_is_refused_in_one_line(tmp_path, end):
+    file = write_series(tmp_path / "a").files[2]
+    file.write_bytes(file.read_bytes()[:end])
+    with pytest.raises(UnreadableFile, match=file.name):
+        recognise(tmp_path / "a", need_labels=False)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR IS")
+def test_a_value_that_is_none_of_its_kind_is_refused_in_one_line(tmp_path):
+    for file in write_series(tmp_path / "a", SeriesNumber=1234).files:
+        file.write_bytes(file.read_bytes().replace(b"1234", b"12x4"))
+    with pytest.raises(UnreadableFile, match="a: cannot be read"):
+        recognise(tmp_path / "a", need_labels=False)

@@ -278,3 +278,14 @@ def test_a_dicom_object_needs_a_dicom_image(tmp_path):
         write_labels(
             LabelMap(np.ones(grid.shape, np.uint8), grid, {1: "a"}), tmp_path / "s.dcm", tmp_path / "a.npz"
         )
+
+
+def test_a_series_whose_headers_allow_no_object_is_refused_with_a_way_out(tmp_path):
+    written = write_series(tmp_path / "a")
+    labels = labels_for(read_image(tmp_path / "a"))
+    for file in written.files:
+        file.write_bytes(
+            file.read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.9.4.1.1.2\0")
+        )
+    with pytest.raises(DataRefused, match="choose --format nifti"):
+        write_seg(labels, tmp_path / "seg.dcm", tmp_path / "a")

@@ -69,6 +69,23 @@ def test_storage_order_changes_neither_voxels_nor_where_masks_land(tmp_path, cod
     assert written.affine.tolist() == nib.load(stored).affine.tolist()
 
 
+def test_a_packed_volume_of_many_slabs_is_unpacked_once(tmp_path, monkeypatch):
+    array = np.arange(9 * 512 * 512, dtype=np.int32).reshape(512, 512, 9)
+    path = save(tmp_path / "large.nii.gz", array)
+    opened = []
+    opening = gzip.GzipFile.__init__
+
+    def counted(self, filename=None, *words, **more):
+        opened.append(filename)
+        opening(self, filename, *words, **more)
+
+    monkeypatch.setattr(gzip.GzipFile, "__init__", counted)
+    volume = read_image(path)
+    assert len(opened) <= 3  # to tell what it is, for the header, for the voxels
+    assert volume.voxels.shape == (9, 512, 512)
+    assert volume.voxels[8, 511, 511] == array[0, 0, 8]  # rows and columns start at the front and the right
+
+
 def test_labels_there_and_back_are_the_same_array(tmp_path):
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     like = save(tmp_path / "a.nii.gz", array, OBLIQUE)

@@ -26,10 +26,12 @@ class Sources:
     Attributes:
         images: what was given with ``-i``.
         task: folder of the fitted task; None where corrections cannot teach.
+        series: which DICOM series of the images, a word as `Series.is_called` takes it; None for all.
     """
 
     images: Path
     task: Path | None = None
+    series: str | None = None
 
     @classmethod
     def of(cls, folder: Path, images: Path | None = None, task: Path | None = None) -> "Sources":
@@ -43,6 +45,7 @@ class Sources:
             known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
             images = images or (Path(known["images"]) if known.get("images") else None)
             task = task or (Path(known["task"]) if known.get("task") else None)
+            series = str(known["series"]) if known.get("series") else None
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UsageError(
                 f"{file} is damaged ({error}); delete it and give -i IMAGES and -t TASK"
@@ -52,7 +55,7 @@ class Sources:
                 f"{folder} does not say where its images lie; give them with -i IMAGES (and the fitted task "
                 "with -t TASK, for corrections to teach), or segment with --review"
             )
-        found = cls(images.resolve(), None if task is None else task.resolve())
+        found = cls(images.resolve(), None if task is None else task.resolve(), series)
         if task is not None and not (task / "task.json").is_file():
             raise UsageError(f"{task} holds no fitted task; make one with `unprompted fit`")
         found.write(folder)
@@ -60,11 +63,14 @@ class Sources:
 
     def write(self, folder: Path) -> None:
         """Remember this in an output folder."""
-        content = {"images": str(self.images), "task": None if self.task is None else str(self.task)}
+        task = None if self.task is None else str(self.task)
+        content = {"images": str(self.images), "task": task, "series": self.series}
         write_json(folder / REVIEW / SOURCES, content)
 
 
-def keep_for_review(folder: Path, images: Path, task: "FittedSegmenter", saved: Path | None) -> None:
+def keep_for_review(
+    folder: Path, images: Path, task: "FittedSegmenter", saved: Path | None, series: str | None
+) -> None:
     """Keep what the review page needs in an output folder.
 
     Args:
@@ -72,9 +78,10 @@ def keep_for_review(folder: Path, images: Path, task: "FittedSegmenter", saved: 
         images: what was segmented.
         task: what segmented it.
         saved: where the task lies already, None where it was fitted for this run.
+        series: which series of the images was segmented, None for all.
     """
     if saved is None:
         saved = folder / REVIEW / TASK
         with replacing(saved) as partial:
             task.save(partial)
-    Sources(images.resolve(), saved.resolve()).write(folder)
+    Sources(images.resolve(), saved.resolve(), series).write(folder)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unprompted.errors import UnpromptedError, UsageError
+from unprompted.errors import UsageError, out_of_memory
 
 if TYPE_CHECKING:
     from unprompted.engine.limits import Limits
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _STATUS = Path("/proc/self/status")
-_NO_ROOM = re.compile(
-    "can.t allocate memory|not enough memory|bad_alloc|could not create a memory", re.IGNORECASE
-)
 
 
 def bytes_of(text: str | None) -> int | None:
@@ -39,7 +36,7 @@ def limited(most: int | None) -> Iterator[None]:
 
     Raises:
         UsageError: there is no such limit on this system.
-        UnpromptedError: what was asked for did not fit.
+        OutOfMemory: what was asked for did not fit.
     """
     if most is None:
         yield
@@ -61,9 +58,7 @@ def limited(most: int | None) -> Iterator[None]:
 
 def told(error: BaseException) -> BaseException:
     """The error, or where it means that memory was refused, one that says so."""
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_ROOM.search(str(error))):
-        return UnpromptedError("not enough memory; raise --max-memory, or take a smaller --input-size")
-    return error
+    return out_of_memory(error) or error
 
 
 def limits_for(most: int | None, task: "FittedSegmenter") -> "Limits":

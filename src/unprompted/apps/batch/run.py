@@ -121,7 +121,7 @@ def _finish(
     records.begin()
     if job.review and task is not None:
         saved = None if isinstance(job.learn_from, SupportChoice) else job.learn_from
-        keep_for_review(_folder_of(records.store), job.queries, task, saved)
+        keep_for_review(_folder_of(records.store), job.queries, task, saved, job.series)
 
     def in_order() -> tuple[Outcome, ...]:
         return tuple(outcomes.get(case.name, Outcome(case.name, "not reached")) for case in queries)

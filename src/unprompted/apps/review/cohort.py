@@ -19,10 +19,11 @@ from unprompted.apps.review.wire import Wire
 from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import load_case, recognise
 from unprompted.errors import DataRefused, GeometryMismatch, UsageError
-from unprompted.geometry import reordering_between
+from unprompted.geometry import Grid, reordering_between
 from unprompted.images import LabelMap, Volume
 from unprompted.intensity import Intensity
-from unprompted.io.base import read_labels, write_labels
+from unprompted.io.base import read_labels
+from unprompted.io.forms import form_of, write_result
 from unprompted.io.labels import sized_labels
 
 _KEPT = 3  # cases held in memory
@@ -60,7 +61,7 @@ class Cohort:
     def __init__(self, folder: Path, sources: Sources) -> None:
         self.folder = folder
         self.configuration = run_of(folder)
-        layout = recognise(sources.images, need_labels=False)
+        layout = recognise(sources.images, need_labels=False, series=sources.series)
         images = {case.name: case for case in layout.cases}
         found = [name for name in finished(folder) if name in images]
         if not found:
@@ -126,7 +127,8 @@ class Cohort:
             array[number] = labels
         back = reordering_between(case.labels.grid, case.written.grid)
         whole = LabelMap(back.apply(array), case.written.grid, self.classes)
-        write_labels(whole, self.folder / self.record(name)["output"], case.files.image)
+        path = self.folder / self.record(name)["output"]
+        write_result(whole, None, path, case.files.image, form_of(path))
         return self._keep(name, replace(case, labels=replace(case.labels, labels=array)))
 
     def _keep(self, name: str, case: OpenCase) -> OpenCase:
@@ -139,8 +141,9 @@ class Cohort:
 
     def _read(self, name: str) -> OpenCase:
         files = self.files[name]
-        volume = self.volume(name)
-        written = _read_result(self.folder / self.record(name)["output"])
+        image = load_case(files)[0]
+        volume = image.sliced_along(self.axis)
+        written = _read_result(self.folder / self.record(name)["output"], image.grid)
         labels = written if volume.axis == "t" else written.sliced_along(self.axis)
         if labels.labels.shape != volume.grid.shape:
             raise GeometryMismatch(
@@ -153,9 +156,9 @@ class Cohort:
         )
 
 
-def _read_result(path: Path) -> LabelMap:
+def _read_result(path: Path, onto: Grid) -> LabelMap:
     masks = path / "masks"
-    return read_labels(masks if masks.is_dir() else path)
+    return read_labels(masks if masks.is_dir() else path, onto)
 
 
 def run_of(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from unprompted.errors import UnpromptedError, UsageError
+from unprompted.errors import UnpromptedError, UsageError, out_of_memory
 
 _LOG = logging.getLogger(__name__)
 _WAITING, _REMEMBERED = 50, 200
@@ -87,6 +87,7 @@ class Jobs:
                 job.state, job.done = "done", 1.0
             except Exception as error:  # whatever it is, the page goes on
                 _LOG.debug("job %s failed", job.key, exc_info=True)
+                error = out_of_memory(error) or error
                 known = isinstance(error, UnpromptedError)
-                job.error = str(error) if known else f"it failed ({type(error).__name__}); see --debug"
+                job.error = str(error) if known else f"{type(error).__name__}: {error}"
                 job.state = "failed"

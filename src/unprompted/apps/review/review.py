@@ -33,6 +33,7 @@ class Review:
         self.cohort = Cohort(folder, sources)
         self.store = Store(folder, list(self.cohort.files))
         self.jobs = Jobs()
+        self._folders = [folder, folder.resolve(), sources.images, *([sources.task] if sources.task else [])]
         self._warm = False
         self._teacher = Teacher(self.cohort, self.store, sources.task, device) if sources.task else None
         first = min(self.store.names, key=self._order)
@@ -112,6 +113,12 @@ class Review:
         if not any(self.store.state(key).slices for key in self.store.names):
             raise UsageError("nothing is corrected yet; correct and save a slice first")
         return self.jobs.start(lambda job: teacher.segment(keys, job))
+
+    def without_folders(self, text: str) -> str:
+        """A message for the page: files are named, the folders of this machine are not."""
+        for folder in self._folders:
+            text = text.replace(f"{folder}/", "").replace(str(folder), folder.name)
+        return text
 
     def still_open(self) -> list[str]:
         """The cases that nobody has accepted or rejected, worst first."""

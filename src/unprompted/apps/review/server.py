@@ -46,6 +46,7 @@ def application(review: Review, host: str, token: str | None) -> FastAPI:
     """
     app = FastAPI(title="unprompted review", docs_url=None, redoc_url=None, openapi_url=None)
     _guard(app, host, token)
+    _answer_errors(app, review)
     _serve_page(app)
     _serve_cases(app, review)
     _serve_writes(app, review)
@@ -64,6 +65,8 @@ def _guard(app: FastAPI, host: str, token: str | None) -> None:
         answer.headers.update(HEADERS)
         return answer
 
+
+def _answer_errors(app: FastAPI, review: Review) -> None:
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         wrong = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())
@@ -75,7 +78,7 @@ def _guard(app: FastAPI, host: str, token: str | None) -> None:
 
     @app.exception_handler(UnpromptedError)
     async def refused(request: Request, error: UnpromptedError) -> Response:
-        return JSONResponse({"error": str(error)}, 409)
+        return JSONResponse({"error": review.without_folders(str(error))}, 409)
 
     @app.exception_handler(HTTPException)
     async def answered(request: Request, error: HTTPException) -> Response:
@@ -134,7 +137,7 @@ def _serve_cases(app: FastAPI, review: Review) -> None:
         found = review.jobs.get(key)
         if found is None:
             raise HTTPException(404, "there is no such job; the server may have been started anew")
-        return asdict(found)
+        return asdict(found) | {"error": review.without_folders(found.error)}
 
 
 def _serve_writes(app: FastAPI, review: Review) -> None:

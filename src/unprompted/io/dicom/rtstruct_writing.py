@@ -14,11 +14,12 @@ from unprompted import __version__
 from unprompted.errors import DataRefused
 from unprompted.images import LabelMap
 from unprompted.io.atomic import replacing
+from unprompted.io.dicom.codes import code_of
 from unprompted.io.dicom.frames import LPS_TO_RAS
 from unprompted.io.dicom.image import StoredImage, stored_image
 from unprompted.io.dicom.masks import MAKER, description_of
 from unprompted.io.dicom.series import RTSTRUCT_CLASS
-from unprompted.io.dicom.sources import date_like, source_headers, stable_uid
+from unprompted.io.dicom.sources import date_like, referring_to, source_headers, stable_uid
 from unprompted.io.labels import stored_labels
 from unprompted.palette import colour_of
 
@@ -42,6 +43,13 @@ def write_rtstruct(labels: LabelMap, path: Path, like: Path) -> None:
         what = "lies nowhere in a patient" if image.stack is None else "has uneven slices and was resampled"
         raise DataRefused(f"{like.name}: the image {what}, and outlines belong to its slices; write a SEG")
     stored = stored_labels(labels, image.grid)
+    with referring_to(like):
+        dataset = _made(labels, stored, image)
+    with replacing(path) as partial:
+        dataset.save_as(partial, enforce_file_format=True)
+
+
+def _made(labels: LabelMap, stored: NDArray[Any], image: StoredImage) -> Dataset:
     sources = source_headers(image)
     uid = stable_uid(sources, "RTSTRUCT", sorted(labels.classes.items()), stored)
     dataset = _structure_set(sources, uid)
@@ -53,8 +61,7 @@ def write_rtstruct(labels: LabelMap, path: Path, like: Path) -> None:
             roi.ContourSequence = contours
         dataset.ROIContourSequence.append(roi)
     date_like(dataset, sources[0])
-    with replacing(path) as partial:
-        dataset.save_as(partial, enforce_file_format=True)
+    return dataset
 
 
 def outlines_of(mask: NDArray[np.bool_]) -> list[list[Corner]]:
@@ -176,9 +183,17 @@ def _add_structure(dataset: Dataset, number: int, value: int, name: str) -> None
             ROIGenerationAlgorithm="AUTOMATIC",
         )
     )
+    code = code_of(name).type
+    identified = _item(
+        CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning
+    )
     dataset.RTROIObservationsSequence.append(
         _item(
-            ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType="", ROIInterpreter=""
+            ObservationNumber=number,
+            ReferencedROINumber=number,
+            RTROIIdentificationCodeSequence=[identified],
+            RTROIInterpretedType="",
+            ROIInterpreter="",
         )
     )
 

@@ -17,7 +17,7 @@ from unprompted.io.dicom.codes import code_of
 from unprompted.io.dicom.frames import LPS_TO_RAS
 from unprompted.io.dicom.image import StoredImage, stored_image
 from unprompted.io.dicom.masks import MAKER, description_of
-from unprompted.io.dicom.sources import date_like, source_headers, stable_uid
+from unprompted.io.dicom.sources import date_like, referring_to, source_headers, stable_uid
 from unprompted.io.forms import SegKind
 from unprompted.io.labels import stored_labels
 from unprompted.palette import colour_of
@@ -50,7 +50,7 @@ def write_seg(
 
     Raises:
         GeometryMismatch: the labels do not lie on the voxels of the series.
-        DataRefused: the series is a clip, or FRACTIONAL without confidence.
+        DataRefused: the series is a clip, its headers allow no object, or FRACTIONAL without confidence.
     """
     image = stored_image(like)
     if image.stack is None and len(image.frames) > 1:
@@ -70,13 +70,14 @@ def write_seg(
             )
         order = reordering_between(labels.grid, image.grid)
         pixels = _fractions(pixels, order.apply(np.asarray(confidence, np.float32)), len(numbers))
-    sources = source_headers(image)
-    uid = stable_uid(sources, kind, sorted(classes.items()), pixels)
-    segments = [_described(numbers[v], v, name, uid) for v, name in sorted(classes.items())]
-    dataset = _segmentation(image, sources, pixels, kind, segments, uid, every_frame)
-    date_like(dataset, sources[0])
-    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
-        item.DimensionOrganizationUID = stable_uid(sources, uid, "dimensions")
+    with referring_to(like):
+        sources = source_headers(image)
+        uid = stable_uid(sources, kind, sorted(classes.items()), pixels)
+        segments = [_described(numbers[v], v, name, uid) for v, name in sorted(classes.items())]
+        dataset = _segmentation(image, sources, pixels, kind, segments, uid, every_frame)
+        date_like(dataset, sources[0])
+        for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+            item.DimensionOrganizationUID = stable_uid(sources, uid, "dimensions")
     with replacing(path) as partial:
         dataset.save_as(partial)
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
-from unprompted.errors import DataRefused, UnreadableFile
+from unprompted.errors import DataRefused, UnreadableFile, out_of_memory
 from unprompted.io.dicom.archive import extracted, is_zip
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -184,8 +183,8 @@ def dataset_of(file: Path, pixels: bool = True, only: list[str] | None = None) -
         dataset = pydicom.dcmread(
             file, stop_before_pixels=not pixels, specific_tags=list(only) if only else None, force=True
         )
-    except (InvalidDicomError, EOFError, OSError) as error:
-        raise UnreadableFile(f"{file}: cannot be read as DICOM ({error})") from error
+    except Exception as error:  # damaged files make pydicom raise anything
+        raise out_of_memory(error) or UnreadableFile(f"{file}: cannot be read as DICOM ({error})") from error
     if "SOPClassUID" not in dataset:
         raise UnreadableFile(f"{file}: is no DICOM object, or is cut off in its header")
     return dataset

@@ -1,14 +1,15 @@
 """What a derived object takes over from its series, and identifiers that follow from content."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from unprompted.errors import DataRefused
+from unprompted.errors import DataRefused, UnpromptedError, out_of_memory
 from unprompted.io.dicom.image import StoredImage
 from unprompted.io.dicom.series import dataset_of
 
@@ -18,6 +19,24 @@ _OFTEN_REMOVED = (  # by anonymisation, and needed in a derived object at least 
 )  # fmt: skip
 _LONGEST_STUDY_ID = 16  # characters the standard allows, and some scanners exceed
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+@contextmanager
+def referring_to(like: Path) -> Iterator[None]:
+    """Turn what the headers of a series make pydicom and highdicom raise into one refusal.
+
+    Values are parsed where they are used, so a damaged one is met anywhere while an object is made.
+    """
+    try:
+        yield
+    except UnpromptedError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise out_of_memory(error) or DataRefused(
+            f"{like.name}: its headers are damaged or incomplete, so no DICOM object can refer to it "
+            f"({type(error).__name__}: {reason}); choose --format nifti"
+        ) from error
 
 
 def source_headers(image: StoredImage) -> list[Dataset]:

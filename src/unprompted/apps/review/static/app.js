@@ -34,7 +34,8 @@ class App {
     Object.assign(this, { cases: overview.cases, classes: overview.classes, teaches: overview.teaches });
     for (const one of this.classes) { this.style.colours[one.value] = rgba(one.colour); this.style.css[one.value] = one.colour; }
     this.active = this.classes[0].value;
-    if (!this.teaches) for (const id of ["segment", "segment-all"]) { $(id).disabled = true; $(id).title = "Start the page with -t TASK for corrections to teach"; }
+    $("segment").disabled = $("segment-all").disabled = !this.teaches;
+    $("no-task").hidden = this.teaches;
     this.take("look");
     await this.open(this.cases[0].id);
     if (overview.missing) note(`${overview.missing} results have no image here and are left out`, true);
@@ -44,9 +45,17 @@ class App {
     if (this.dirty.size && !(await this.save())) return;
     this.volume?.close();
     this.opening = id;
-    $("loading").classList.remove("done");
+    $("loading").className = "";
+    $("loading-text").textContent = "Reading the case";
+    this.showCases();
     delete document.body.dataset.loaded;
-    const info = await json(`/api/cases/${id}`);
+    let info;
+    try {
+      info = await json(`/api/cases/${id}`);
+    } catch (error) {
+      if (this.opening === id) this.cannotOpen(error);
+      return;
+    }
     if (this.opening !== id) return;
     Object.assign(this, { info, change: null, advice: null, comparing: false });
     this.brush.clear();
@@ -54,16 +63,29 @@ class App {
     const worst = info.expected_wrong.indexOf(Math.max(...info.expected_wrong));
     this.cross = [worst, info.shape[1] >> 1, info.shape[2] >> 1];
     $("stage").classList.toggle("flat", this.flat);
+    document.body.classList.toggle("single", info.shape[0] === 1);
     planesOf(info).forEach((plane, n) => this.panes[n].open(this.volume, plane));
     this.window = { ...info.windows[0] };
     this.table = greyTable(info, this.window.low, this.window.high);
     this.plot.open(info);
-    this.volume.around(worst);
+    this.volume.open(worst).catch(fail);
     this.refresh();
     this.advise();
   }
 
+  // A case that cannot be read: said where its picture would be; the other cases stay within reach.
+  cannotOpen(error) {
+    Object.assign(this, { info: null, volume: null, change: null, advice: null });
+    this.brush.clear();
+    $("loading").className = "failed";
+    $("case-name").textContent = this.cases.find((one) => one.id === this.opening).name;
+    $("case-note").textContent = "";
+    $("loading-text").textContent = `This case cannot be shown. ${error.message}`;
+    this.refresh();
+  }
+
   arrived(first, count) {
+    if (!this.volume) return;
     this.panes.forEach((pane, n) => { if (n || (this.cross[0] >= first && this.cross[0] < first + count)) pane.touch(); });
     this.repaint(false);
     if (this.volume.chunks.every((chunk) => chunk === "here")) this.ahead();
@@ -73,11 +95,15 @@ class App {
   async ahead() {
     const { id } = this.info, next = this.cases[this.cases.findIndex((one) => one.id === id) + 1];
     if (next) await json(`/api/cases/${next.id}`).catch(() => {});
-    if (this.info.id === id) document.body.dataset.loaded = id;
+    if (this.info?.id === id) document.body.dataset.loaded = id;
   }
 
+  showCases() { showCases(this, (id) => this.open(id).catch(fail)); }
+
   refresh() {
-    showCases(this, (id) => this.open(id).catch(fail));
+    this.showCases();
+    document.body.classList.toggle("shut", !this.info);
+    if (!this.info) return;
     showClasses(this, (value) => this.choose(value), (value) => this.toggleClass(value));
     showWindows(this, (one) => this.setWindow(one));
     showCase(this);
@@ -93,7 +119,8 @@ class App {
       if (!this.volume) return;
       for (const pane of this.flat ? this.panes.slice(0, 1) : this.panes) pane.draw(this);
       this.plot.draw(this);
-      $("loading").classList.toggle("done", Boolean(this.volume.images[this.cross[0]]));
+      $("loading").className = this.volume.images[this.cross[0]] ? "done" : "";
+      $("loading-text").textContent = this.volume.trouble ?? "Reading the case";
       $("compare-badge").hidden = !(this.comparing && this.volume.before);
       if (this.panes[0].painted && !this.firstPaint) this.firstPaint = document.body.dataset.painted = performance.now();
       this.label();
@@ -104,7 +131,7 @@ class App {
     this.panes.forEach((pane, n) => {
       const { fixed } = pane.plane, of = this.info.shape[fixed];
       const word = this.info.axis === "t" ? "frame" : nameOf(pane.plane, this.info);
-      pane.note.textContent = of > 1 ? `${word}${word ? " " : ""}${this.cross[fixed] + 1} / ${of}${n === 0 && this.reading ? `\n${this.reading}` : ""}` : this.reading || "";
+      pane.note.textContent = of > 1 ? `${word}${word ? " " : ""}${this.cross[fixed] + 1}${n === 0 ? ` / ${of}` : ""}${n === 0 && this.reading ? `\n${this.reading}` : ""}` : this.reading || "";
     });
   }
 
@@ -134,7 +161,7 @@ class App {
   }
 
   next(by) {
-    const at = this.cases.findIndex((one) => one.id === this.info.id) + by;
+    const at = this.cases.findIndex((one) => one.id === this.opening) + by;
     if (this.cases[at]) this.open(this.cases[at].id).catch(fail);
   }
 
@@ -148,6 +175,11 @@ class App {
   resize(by) { this.setSize(this.size + by * Math.max(1, Math.round(this.size / 8))); }
   setSize(size) { this.size = Math.max(1, Math.min(60, size)); $("size").value = $("size-now").textContent = this.size; this.repaint(false, true); }
   fit() { this.panes.forEach((pane) => { pane.zoom = 1; pane.shift = [0, 0]; }); this.repaint(false, true); }
+
+  nextClass(by) {
+    const at = this.classes.findIndex((one) => one.value === this.active) + by;
+    if (this.classes[at]) this.choose(this.classes[at].value);
+  }
 
   choose(value) {
     this.active = value;
@@ -174,6 +206,7 @@ class App {
   }
 
   nextWindow() {
+    if (!this.info) return;
     const { windows } = this.info, at = windows.findIndex((one) => one.low === this.window.low && one.high === this.window.high);
     this.setWindow(windows[(at + 1) % windows.length]);
   }
@@ -186,13 +219,13 @@ class App {
   }
 
   paint({ row, col }) {
-    this.brush.paint(this.volume.labels[this.cross[0]], this.info.shape[2], this.info.shape[1], row, col, this.size, this.tool === "brush" ? this.active : 0);
+    this.brush.paint(this.volume.labels[this.cross[0]], this.info, row, col, this.size, this.tool === "brush" ? this.active : 0);
     this.repaint(false);
   }
 
   endStroke() { if (this.brush.end(this.volume.labels[this.cross[0]])) this.changed(this.cross[0]); }
-  undo() { const slice = this.brush.undo(this.volume.labels); if (slice !== null) { this.changed(slice); this.go(slice); } }
-  redo() { const slice = this.brush.redo(this.volume.labels); if (slice !== null) { this.changed(slice); this.go(slice); } }
+  undo() { if (!this.volume) return; const slice = this.brush.undo(this.volume.labels); if (slice !== null) { this.changed(slice); this.go(slice); } }
+  redo() { if (!this.volume) return; const slice = this.brush.redo(this.volume.labels); if (slice !== null) { this.changed(slice); this.go(slice); } }
 
   changed(slice) {
     if (!this.dirty.has(slice)) this.volume.base.set(slice, versionOf(this.info, slice));

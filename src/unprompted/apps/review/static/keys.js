@@ -16,6 +16,9 @@ export function bind(app) {
     [["v"], "V", "look around", () => app.take("look")],
     [["b"], "B", "brush", () => app.take("brush")],
     [["e"], "E", "eraser", () => app.take("erase")],
+    [[","], ",", "class before", () => app.nextClass(-1)],
+    [["."], ".", "next class", () => app.nextClass(1)],
+    [["x"], "X", "this class on or off", () => app.toggleClass(app.active)],
     [["["], "[", "smaller brush", () => app.resize(-1)],
     [["]"], "]", "larger brush", () => app.resize(1)],
     [["z"], "Z", "undo", () => app.undo()],
@@ -26,7 +29,7 @@ export function bind(app) {
     [["r"], "R", "reject", () => app.decide("rejected")],
     [["?"], "?", "these keys", () => $("keys").showModal()],
   ];
-  $("key-list").replaceChildren(...[...keys.map(([, shown, text]) => [shown, text]), ["1 … 9", "class"], ["hold C", "masks before"], ["Ctrl wheel", "zoom"]].flatMap(([shown, text]) => {
+  $("key-list").replaceChildren(...[...keys.map(([, shown, text]) => [shown, text]), ["1 … 9", "class"], ["hold C", "masks before"], ["Ctrl wheel", "zoom"], ["Shift drag", "move the picture"], ["right drag", "brightness, contrast"]].flatMap(([shown, text]) => {
     const term = make("dt");
     term.append(make("kbd", "", shown));
     return [term, make("dd", "", text)];
@@ -34,6 +37,7 @@ export function bind(app) {
   addEventListener("keydown", (event) => {
     const typing = event.target.matches("input:not([type=range])") || document.querySelector("dialog[open]");
     if (typing || event.altKey) return;
+    if (event.target.matches("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key)) return;
     if (event.ctrlKey || event.metaKey) {
       const act = { s: () => app.save(), z: () => app.undo(), y: () => app.redo() }[event.key];
       if (act) { event.preventDefault(); act(); }

@@ -1,4 +1,5 @@
 // A plane on the screen: picture, masks, cross hair; and where the pointer is in the volume.
+import { aspectOf } from "./brush.js";
 import { Picture } from "./plane.js";
 
 export class Pane {
@@ -115,8 +116,8 @@ export class Pane {
     const voxel = this.voxelAt(...this.pointer, true);
     context.save();
     context.translate(voxel.col, voxel.row);
-    const path = new Path2D();
-    path.ellipse(0, 0, app.size / 2, app.size / 2, 0, 0, 2 * Math.PI);
+    const path = new Path2D(), [tall, wide] = aspectOf(app.info);
+    path.ellipse(0, 0, app.size / 2 / wide, app.size / 2 / tall, 0, 0, 2 * Math.PI);
     const scaled = new Path2D();
     scaled.addPath(path, context.getTransform());
     context.restore();

@@ -13,14 +13,36 @@ export function make(kind, className, text) {
 export const diceText = (dice) => (dice === null || dice === undefined ? "–" : dice.toFixed(2));
 const diceColour = (dice) => (dice === null ? "#555e6c" : dice < 0.5 ? "#e5695f" : dice < 0.75 ? "#e8a23d" : "#3fb68b");
 
+// New entries for a list of which one is chosen: that one is reached by Tab, and the focus stays where it was.
+function refill(list, items, act) {
+  const at = [...list.children].findIndex((item) => item.contains(document.activeElement));
+  const onEye = document.activeElement.matches(".eye");
+  for (const item of items) {
+    item.setAttribute("role", "option");
+    item.tabIndex = item.getAttribute("aria-selected") === "true" ? 0 : -1;
+    item.addEventListener("click", () => act(item));
+    item.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target === item) act(item); });
+  }
+  list.replaceChildren(...items);
+  const chosen = list.querySelector("[aria-selected=true]");
+  if (at >= 0) (onEye ? items[at].querySelector(".eye") : chosen ?? items[at]).focus({ preventScroll: true });
+  chosen?.scrollIntoView({ block: "nearest" });
+}
+
+// A name whose end stays in sight: cases often differ in their last letters only.
+function nameTag(name) {
+  const tag = make("span", "name"), kept = name.length > 18 ? 9 : 0;
+  tag.title = name;
+  tag.append(make("span", "head", kept ? name.slice(0, -kept) : name), kept ? name.slice(-kept) : "");
+  return tag;
+}
+
 export function showCases(app, open) {
-  const list = $("cases");
-  list.replaceChildren(...app.cases.map((one) => {
+  refill($("cases"), app.cases.map((one) => {
     const item = make("li");
     item.dataset.id = one.id;
-    item.tabIndex = 0;
-    item.setAttribute("aria-current", String(one.id === app.info?.id));
-    item.append(make("span", "name", one.name));
+    item.setAttribute("aria-selected", String(one.id === app.opening));
+    item.append(nameTag(one.name));
     const dice = make("span", "dice", diceText(one.predicted_dice));
     dice.title = "predicted Dice";
     dice.style.color = diceColour(one.predicted_dice);
@@ -31,23 +53,20 @@ export function showCases(app, open) {
     const what = make("span", "what");
     const corrected = Object.keys(one.slices).length;
     const look = one.review.length ? `look at ${one.review.join(", ")}` : "";
-    const text = make("span", "", corrected ? `${corrected} slice${corrected > 1 ? "s" : ""} corrected` : look);
-    text.style.overflow = "hidden"; text.style.textOverflow = "ellipsis"; text.style.whiteSpace = "nowrap";
+    const text = make("span", "cut", corrected ? `${corrected} slice${corrected > 1 ? "s" : ""} corrected` : look);
+    text.title = look;
     what.append(text);
     if (one.status !== "open") what.append(make("span", `tag ${one.status}`, one.status));
     item.append(dice, meter, what);
-    item.addEventListener("click", () => open(one.id));
-    item.addEventListener("keydown", (event) => { if (event.key === "Enter") open(one.id); });
     return item;
-  }));
+  }), (item) => open(item.dataset.id));
   const done = app.cases.filter((one) => one.status !== "open").length;
   $("reviewed").textContent = `${done} of ${app.cases.length} reviewed`;
   $("reviewed-bar").style.width = percent(done / app.cases.length);
-  list.querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
 }
 
 export function showClasses(app, choose, toggle) {
-  $("classes").replaceChildren(...app.classes.map((one, k) => {
+  refill($("classes"), app.classes.map((one, k) => {
     const item = make("li", app.style.hidden.has(one.value) ? "off" : "");
     item.dataset.value = one.value;
     item.setAttribute("aria-selected", String(one.value === app.active));
@@ -63,9 +82,8 @@ export function showClasses(app, choose, toggle) {
     eye.setAttribute("aria-label", eye.title);
     eye.addEventListener("click", (event) => { event.stopPropagation(); toggle(one.value); });
     item.append(swatch, name, dice, eye);
-    item.addEventListener("click", () => choose(one.value));
     return item;
-  }));
+  }), (item) => choose(Number(item.dataset.value)));
 }
 
 export function showWindows(app, choose) {
@@ -80,7 +98,7 @@ export function showWindows(app, choose) {
 
 export function showCase(app) {
   const { info } = app, [depth, height, width] = info.shape;
-  $("case-name").textContent = info.name;
+  $("case-name").textContent = $("case-name").title = info.name;
   const corrected = app.saved.size ? `, ${app.saved.size} corrected` : "";
   const unit = info.axis === "t" ? "frames" : depth > 1 ? "slices" : "picture";
   const size = depth > 1 ? `${width} × ${height}, ${depth} ${unit}` : `${width} × ${height}`;
@@ -139,6 +157,7 @@ export function fail(error) {
 export function showJob(job) {
   $("job").hidden = !job;
   if (!job) return;
+  $("job").classList.toggle("failed", job.state === "failed");
   $("job").querySelector("span").textContent = job.state === "waiting" ? "waiting" : job.what;
   $("job").querySelector("i").style.width = percent(job.done);
 }

@@ -57,7 +57,7 @@ function adopt(app, state) {
 }
 
 export async function decide(app, status) {
-  if (!(await save(app))) return;
+  if (!app.info || !(await save(app))) return;
   const { info } = app;
   try {
     Object.assign(info, await post(`/api/cases/${info.id}/status`, { status: info.status === status ? "open" : status }, info.version));

@@ -1,27 +1,28 @@
 // Corrections teach: cases are segmented again, and the page shows what changed.
 import { json, post, Refused } from "./api.js";
-import { $, fail, note, showJob } from "./panels.js";
+import { $, note, showJob } from "./panels.js";
 import { save } from "./saving.js";
 
 export async function teach(app, all = false) {
-  if (app.working || !app.teaches || !(await save(app))) return;
+  if (app.working || !app.teaches || !(all || app.info) || !(await save(app))) return;
   app.working = true;
+  let failed = null;
   $("segment").disabled = $("segment-all").disabled = true;
   try {
     const { job } = await post(all ? "/api/segment" : `/api/cases/${app.info.id}/segment`);
     const results = await followJob(app, job);
     const overview = await json("/api/review");
     app.cases = overview.cases;
-    const mine = results.find((one) => one.case === app.info.id);
+    const mine = results.find((one) => one.case === app.info?.id);
     if (mine) await taught(app, mine);
     else app.refresh();
     if (all) note(`${results.length} cases segmented again`);
   } catch (error) {
-    fail(error);
+    failed = { state: "failed", what: `Not segmented again: ${error.message}`, done: 0 };
   } finally {
     app.working = false;
     $("segment").disabled = $("segment-all").disabled = false;
-    showJob(null);
+    showJob(failed); // stays until it is tried again
   }
 }
 
@@ -51,14 +52,14 @@ async function taught(app, change) {
 export async function advise(app) {
   const found = await json("/api/suggest");
   app.suggestions = found;
-  app.advice = found.find((one) => one.case === app.info.id)?.slice ?? null;
+  app.advice = found.find((one) => one.case === app.info?.id)?.slice ?? null;
   app.repaint(false, true);
 }
 
 // To the slice most worth correcting: of this case, else of the worst one that is open.
 export async function follow(app) {
   await advise(app);
-  const here = app.suggestions.find((one) => one.case === app.info.id), best = here ?? app.suggestions[0];
+  const here = app.suggestions.find((one) => one.case === app.info?.id), best = here ?? app.suggestions[0];
   if (!best) { note("Every case is accepted or rejected"); return; }
   if (!here) await app.open(best.case);
   app.go(best.slice);

@@ -24,9 +24,24 @@ export class Volume {
     this.running = 0;
     this.centre = 0;
     this.abort = new AbortController();
+    this.trouble = null; // why the last slices did not come
   }
 
   close() { this.abort.abort(); }
+
+  // Fetch one slice alone, so that it is on the screen before its neighbours are asked for.
+  async open(slice) {
+    this.centre = slice;
+    this.running = AT_ONCE;
+    try {
+      await this.receive(slice, 1);
+      if (this.rows === 1) this.chunks[slice] = "here";
+      this.arrived(slice, 1);
+    } finally {
+      this.running = 0;
+      this.around(this.centre);
+    }
+  }
 
   // Fetch what is missing, nearest to a slice first.
   around(slice) {
@@ -72,26 +87,32 @@ export class Volume {
     this.chunks[chunk] = "coming";
     this.running++;
     try {
-      const [image, labels] = await Promise.all([
-        bytes(this.path("image", first, count), { signal: this.abort.signal }), this.labelsOf(first, count),
-      ]);
-      const voxels = new KINDS[this.info.dtype](image);
-      const size = this.pixels * this.channels;
-      for (let s = 0; s < count; s++) {
-        this.images[first + s] = voxels.subarray(s * size, (s + 1) * size);
-        if (!this.dirty.has(first + s)) this.labels[first + s] = labels[s];
-      }
+      await this.receive(first, count);
       this.chunks[chunk] = "here";
       this.arrived(first, count);
     } catch (error) {
       this.chunks[chunk] = "absent";
       if (error.name === "AbortError") return;
+      this.trouble = error.message;
+      this.arrived(first, 0);
       setTimeout(() => this.around(this.centre), 2000);
       return;
     } finally {
       this.running--;
     }
     this.around(this.centre);
+  }
+
+  async receive(first, count) {
+    const [image, labels] = await Promise.all([
+      bytes(this.path("image", first, count), { signal: this.abort.signal }), this.labelsOf(first, count),
+    ]);
+    this.trouble = null;
+    const voxels = new KINDS[this.info.dtype](image), size = this.pixels * this.channels;
+    for (let s = 0; s < count; s++) {
+      this.images[first + s] ??= voxels.subarray(s * size, (s + 1) * size);
+      this.labels[first + s] ??= labels[s]; // what is here may be under the brush
+    }
   }
 
   path(what, first, count) { return `/api/cases/${this.info.id}/${what}/${first}/${count}`; }
@@ -107,10 +128,10 @@ export class Volume {
     if (keep) this.before = this.labels.map((slice) => slice && slice.slice());
     if (first < 0) return;
     for (let chunk = 0; chunk < this.chunks.length; chunk++) {
-      if (this.chunks[chunk] !== "here") continue;
       const from = chunk * this.rows, count = Math.min(this.rows, this.depth - from);
+      if (!this.labels.slice(from, from + count).some(Boolean)) continue;
       const fresh = await this.labelsOf(from, count);
-      for (let s = 0; s < count; s++) if (!this.dirty.has(from + s)) this.labels[from + s] = fresh[s];
+      for (let s = 0; s < count; s++) if (this.labels[from + s] && !this.dirty.has(from + s)) this.labels[from + s] = fresh[s];
     }
   }
 
