@@ -2,7 +2,9 @@
 
 Values are an affine map of memory tokens that are four times narrower than attention, and the weights of a
 query sum to one. So the mean of mapped tokens is the map of the mean token: tokens are averaged first and
-mapped then. And until the first look at memory all objects are alike: what comes before is done once.
+mapped then. And until the first look at memory all objects are alike: what comes before is done once. From
+there on objects go one by one: eight in one product are no faster, and room for them all at once is fetched
+from the system, and emptied by it, again and again.
 """
 
 from typing import Any
@@ -29,53 +31,64 @@ def attended(
 
     Args:
         module: transformers' `Sam2VideoMemoryAttention`.
-        current: features of the frame, ``(1, HW, C)``.
-        position: their position code, ``(1, HW, C)``.
+        current: features of the frame, ``(HW, C)``.
+        position: their position code, ``(HW, C)``.
         memory: tokens of every object, ``(K, N, M)``.
-        codes: position codes of the tokens, ``(1, N, M)``.
+        codes: position codes of the tokens, ``(N, M)``.
         pointers: how many of the last tokens are pointers, which have no place in the frame.
 
     Returns:
         ``(K, HW, C)``.
     """
-    found = current + 0.1 * position
-    turns = module.rotary_emb(found, module.position_ids)
-    keys = memory + codes
-    for layer in module.layers:
-        seen = layer.layer_norm1(found).unsqueeze(1)
-        found = found + layer.self_attn(query=seen, key=seen, value=seen, position_embeddings=turns)[0][:, 0]
-        found = found + _crossed(
-            layer.cross_attn_image, layer.layer_norm2(found), keys, memory, turns, pointers
-        )
-        found = found + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(found))))
-    result: Tensor = module.layer_norm(found)
-    return result
+    first, *others = module.layers
+    turns = _turns(module, current)
+    alike = current + 0.1 * position
+    alike = alike + _looked_around(first, alike, turns)
+    results = []
+    for tokens in memory.contiguous():
+        found = _remembered(first, alike, tokens, codes, turns, pointers)
+        for layer in others:
+            found = found + _looked_around(layer, found, turns)
+            found = _remembered(layer, found, tokens, codes, turns, pointers)
+        results.append(module.layer_norm(found))
+    return torch.stack(results)
 
 
-def _crossed(
-    attention: Any, seen: Tensor, keys: Tensor, memory: Tensor, turns: tuple[Tensor, Tensor], pointers: int
-) -> Tensor:
-    """Cross-attention of ``(K or 1, HW, C)`` to the memory of every object."""
+def _looked_around(layer: Any, found: Tensor, turns: Tensor) -> Tensor:
+    """Self-attention of a frame ``(HW, C)``."""
+    attention, seen = layer.self_attn, layer.layer_norm1(found)
     queries = _turned(attention.q_proj(seen) * attention.scaling, turns)
-    means = []
-    for k, tokens in enumerate(memory):
-        key, placed = attention.k_proj(keys[k]), len(tokens) - pointers
-        columns = torch.cat([_turned(key[:placed], turns), key[placed:]]).T
-        rows = queries[k if len(queries) > 1 else 0].split(_ROWS)
-        means.append(torch.cat([_weighed(part @ columns, tokens) for part in rows]))
-    result: Tensor = attention.o_proj(attention.v_proj(torch.stack(means)))
+    keys = _turned(attention.k_proj(seen), turns)
+    result: Tensor = attention.o_proj(_weighed(queries, keys, attention.v_proj(seen)))
     return result
 
 
-def _weighed(scores: Tensor, tokens: Tensor) -> Tensor:
-    """The mean of tokens by the softmax of scores; torch's own takes four times as long over long rows."""
-    weights = scores.sub_(scores.detach().amax(dim=-1, keepdim=True)).exp_()
-    return (weights @ tokens) / weights.sum(dim=-1, keepdim=True)
+def _remembered(
+    layer: Any, found: Tensor, tokens: Tensor, codes: Tensor, turns: Tensor, pointers: int
+) -> Tensor:
+    """A frame ``(HW, C)`` after cross-attention to the tokens ``(N, M)`` of one object, and the MLP."""
+    attention, placed = layer.cross_attn_image, len(tokens) - pointers
+    queries = _turned(attention.q_proj(layer.layer_norm2(found)) * attention.scaling, turns)
+    keys = attention.k_proj(tokens + codes)
+    keys = torch.cat([_turned(keys[:placed], turns), keys[placed:]])
+    found = found + attention.o_proj(attention.v_proj(_weighed(queries, keys, tokens)))
+    result: Tensor = found + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(found))))
+    return result
 
 
-def _turned(vectors: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
-    """Vectors ``(..., n HW, C)`` turned by the rotary code of their places; pairs are complex numbers."""
-    cosine, sine = (part.float().reshape(-1, part.shape[-1])[:, ::2] for part in turns)
-    pairs = torch.view_as_complex(vectors.float().unflatten(-1, (-1, 2)).contiguous())
-    turned = pairs.unflatten(-2, (-1, len(cosine))) * torch.complex(cosine, sine)
-    return torch.view_as_real(turned.flatten(-3, -2)).flatten(-2).to(vectors.dtype)
+def _weighed(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """The mean of values ``(N, V)`` for each query ``(HW, C)``, by the softmax over keys ``(N, C)``."""
+    return torch.cat([(part @ keys.T).softmax(dim=-1) @ values for part in queries.split(_ROWS)])
+
+
+def _turns(module: Any, like: Tensor) -> Tensor:
+    """The rotary code of every place as complex numbers, ``(HW, C/2)``."""
+    cosine, sine = (part.float()[0, :, ::2] for part in module.rotary_emb(like, module.position_ids))
+    return torch.complex(cosine, sine)
+
+
+def _turned(vectors: Tensor, turns: Tensor) -> Tensor:
+    """Vectors ``(n HW, C)`` turned by the rotary code of their places; pairs are complex numbers."""
+    pairs = torch.view_as_complex(vectors.float().unflatten(-1, (-1, 2)))
+    turned = pairs.unflatten(0, (-1, len(turns))) * turns
+    return torch.view_as_real(turned.flatten(0, 1)).flatten(-2).to(vectors.dtype)
