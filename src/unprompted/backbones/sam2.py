@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unprompted.backbones.attention import attended, rearranges
+from unprompted.backbones.attention import attended, one_headed, pooled, rearranges
 from unprompted.backbones.base import Decoded, Features, MemoryEntry, Prompt, Recall
 from unprompted.backbones.encoder import encoded
 from unprompted.backbones.lora import adapted_layers
 from unprompted.backbones.prior import PRIOR, prior_attention_of, resized_prior, weighted_updates
 from unprompted.backbones.weights import load_model, parameters_digest, resized_config
+from unprompted.errors import UsageError
 
 ABSENT_LOGIT = -1024.0  # mask logit of an object whose presence is denied, as in SAM2
 _GIVEN_SCALE, _GIVEN_BIAS = 20.0, -10.0  # logits that stand for a given mask, as in SAM2
@@ -46,11 +47,28 @@ class Sam2Backbone:
     Args:
         model: the model, already at its input size.
         name: what it was loaded by.
+        memory_pool: side of the squares of places whose memory is averaged before it is attended to; 1 for
+            none.
+
+    Raises:
+        UsageError: memory cannot be averaged so.
     """
 
-    def __init__(self, model: Any, name: str) -> None:
+    def __init__(self, model: Any, name: str, memory_pool: int = 1) -> None:
         self.model = model
         self.name = name
+        self.memory_pool = memory_pool
+        if memory_pool < 1 or self._grid_side % memory_pool:
+            raise UsageError(
+                f"memory pool is {memory_pool}, but the {self._grid_side} places a side of {self.input_size} "
+                "pixels have to be a multiple of it; give 1, 2 or 4"
+            )
+        if memory_pool > 1 and not one_headed(model.memory_attention):
+            raise UsageError(f"memory attention of {name} has several heads; leave the memory pool out")
+
+    def holding(self, model: Any) -> "Sam2Backbone":
+        """Another model behind the same name and choices."""
+        return Sam2Backbone(model, self.name, self.memory_pool)
 
     @property
     def input_size(self) -> int:
@@ -99,7 +117,7 @@ class Sam2Backbone:
         if prior_attention_of(self.model) is not None:
             setattr(model.mask_decoder, PRIOR, prior_attention_of(self.model))
         model.load_state_dict(self.model.state_dict(keep_vars=True), assign=True)
-        return Sam2Backbone(model.train(self.model.training), self.name)
+        return self.holding(model.train(self.model.training))
 
     def encode(self, frames: Tensor) -> list[Features]:
         """Features of frames ``(T, 3, S, S)`` with values in 0..1, one record each."""
@@ -127,7 +145,7 @@ class Sam2Backbone:
         current, place = (
             level.flatten(2).permute(2, 0, 1).to(self._dtype) for level in (coarse, features.position)
         )
-        if rearranges(self.model.memory_attention, coarse.device):
+        if self.memory_pool > 1 or rearranges(self.model.memory_attention, coarse.device):
             fused = attended(
                 self.model.memory_attention,
                 current[:, 0],
@@ -135,6 +153,7 @@ class Sam2Backbone:
                 tokens.transpose(0, 1),
                 whole[:, 0],
                 pointers.shape[0],
+                self.memory_pool,
             )
         else:
             fused = self.model.memory_attention(
@@ -147,10 +166,10 @@ class Sam2Backbone:
         return fused.float().transpose(1, 2).unflatten(2, (self._grid_side, self._grid_side))
 
     def _memory_of(self, recall: Recall) -> Iterator[tuple[Tensor, Tensor]]:
-        """Tokens ``(HW, K, M)`` and their position codes ``(HW, 1, M)``, entry by entry."""
+        """Tokens ``(n, K, M)`` and their position codes ``(n, 1, M)``, entry by entry; n is HW or less."""
         for slot, tokens in recall.tokens:
             temporal = self.model.memory_temporal_positional_encoding[slot - 1]  # slot 0 is the last code
-            yield tokens, self._memory_position + temporal
+            yield pooled(tokens, self.memory_pool), pooled(self._memory_position, self.memory_pool) + temporal
 
     @cached_property
     def _memory_position(self) -> Tensor:
@@ -288,7 +307,11 @@ def _sine_code(steps: Tensor, width: int, temperature: float = 10000.0) -> Tenso
 
 
 def load_sam2(
-    source: str, input_size: int | None = None, device: str = "cpu", dtype: str = "float32"
+    source: str,
+    input_size: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    memory_pool: int = 1,
 ) -> Sam2Backbone:
     """A SAM2 backbone from a hub id, a local folder or an original-format checkpoint.
 
@@ -297,12 +320,14 @@ def load_sam2(
         input_size: side of the square input in pixels, 128 to 1024; None keeps the model's own.
         device: "cpu", "cuda", "cuda:1", "mps".
         dtype: "float32" or "bfloat16", of encoder, memory attention and memory encoder.
+        memory_pool: side of the squares of places whose memory is averaged; 1 for none.
 
     Raises:
         WeightsUnavailable: the weights cannot be found, fetched or trusted.
+        UsageError: memory cannot be averaged so.
     """
     model: Any = load_model(source, input_size)
-    return Sam2Backbone(computing_in(getattr(torch, dtype), model.to(device).eval()), name=source)
+    return Sam2Backbone(computing_in(getattr(torch, dtype), model.to(device).eval()), source, memory_pool)
 
 
 def computing_in(dtype: torch.dtype, model: Any) -> Any:
