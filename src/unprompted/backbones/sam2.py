@@ -285,18 +285,31 @@ class Sam2Backbone:
         return Decoded(low, low, full, masks.new_ones(masks.shape[0]), presence, pointer, given=True)
 
     def remember(self, features: Features, decoded: Decoded) -> MemoryEntry:
-        """The memory entry of a frame and its masks; tokens are rounded to bfloat16, as in SAM2."""
+        """The memory entry of a frame and its masks; tokens are rounded to bfloat16, as in SAM2.
+
+        All that are absent have the same mask, so the entry of one of them is that of all.
+        """
+        absent = decoded.presence[:, 0] <= 0
+        if int(absent.sum()) > 1:
+            rows = torch.cat([(~absent).nonzero()[:, 0], absent.nonzero()[:1, 0]])
+            row_of = torch.where(absent, len(rows) - 1, (~absent).cumsum(dim=0) - 1)
+            tokens = self._tokens(features, decoded.logits_full[rows], decoded.presence[rows], decoded.given)
+            return MemoryEntry(tokens[:, row_of], decoded.pointer)
+        tokens = self._tokens(features, decoded.logits_full, decoded.presence, decoded.given)
+        return MemoryEntry(tokens, decoded.pointer)
+
+    def _tokens(self, features: Features, logits: Tensor, presence: Tensor, given: bool) -> Tensor:
+        """Memory tokens ``(HW, K, M)`` of masks ``(K, 1, S, S)``."""
         config = self.model.config
-        soft = (decoded.logits_full > 0).float() if decoded.given else decoded.logits_full.sigmoid()
+        soft = (logits > 0).float() if given else logits.sigmoid()
         masks = soft * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
         coarse = features.levels[2].to(self._dtype)
         tokens = self.model.memory_encoder(coarse, masks.to(self._dtype))[0].float()
         absent = self.model.occlusion_spatial_embedding_parameter
         if absent is not None:
-            denied = (decoded.presence <= 0).float()
+            denied = (presence <= 0).float()
             tokens = tokens + (denied * absent)[:, :, None, None]
-        rounded = tokens.to(torch.bfloat16).float()
-        return MemoryEntry(rounded.flatten(2).permute(2, 0, 1), decoded.pointer)
+        return tokens.to(torch.bfloat16).float().flatten(2).permute(2, 0, 1)
 
 
 def _sine_code(steps: Tensor, width: int, temperature: float = 10000.0) -> Tensor:
