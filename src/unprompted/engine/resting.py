@@ -37,7 +37,7 @@ class Resting:
         before = torch.zeros_like(surely, dtype=torch.long) if self.sure is None else self.sure
         counted = torch.where(surely, before + 1, 0)
         sure = torch.where(self._awake(len(before)), counted, before)
-        return replace(self, last=decoded.detached(), sure=sure, frame=self.frame + 1)
+        return replace(self, last=decoded, sure=sure, frame=self.frame + 1)
 
     def _awake(self, objects: int) -> Tensor:
         """Which objects are looked at, ``(K,)`` bool; those that rest take turns."""
