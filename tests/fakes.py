@@ -20,7 +20,7 @@ class FakeBackbone:
     """
 
     name, input_size, channels, memory_width = "fake", SIDE, CHANNELS, WIDTH
-    device = torch.device("cpu")
+    device, memory_pool = torch.device("cpu"), 1
 
     def __init__(self, seed=0):
         source = torch.Generator().manual_seed(seed)

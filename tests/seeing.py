@@ -14,7 +14,7 @@ class SeeingBackbone:
     """Its features are the frame itself."""
 
     name, input_size, channels, memory_width, digest = "seeing", 64, 3, 1, "0" * 64
-    device = torch.device("cpu")
+    device, memory_pool = torch.device("cpu"), 1
 
     def encode(self, frames):
         return [Features((frame, frame, frame), frame) for frame in frames.split(1)]
@@ -48,4 +48,5 @@ class Threshold:
     def step(self, backbone, state, features, memory, at):
         bright = features.levels[0][:, [self.channel]]
         quality = (bright > 0.5).float().mean().reshape(1)
-        return Step(SimpleNamespace(logits=40 * (bright - 0.5)), quality, state, None)
+        decoded = SimpleNamespace(logits=40 * (bright - 0.5), presence=torch.ones(1, 1))
+        return Step(decoded, quality, state, None)

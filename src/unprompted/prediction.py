@@ -33,6 +33,7 @@ class Provenance:
     views: tuple[str, ...]
     backbone: str
     weights_sha256: str
+    memory_pool: int
     support_digest: str
     versions: dict[str, str]
     seed: int

@@ -43,6 +43,7 @@ def load_backbone(
     input_size: int | None = None,
     device: str = "auto",
     dtype: str = "float32",
+    memory_pool: int = 1,
 ) -> Backbone:
     """A backbone by registry name, hub id, local folder or checkpoint file.
 
@@ -50,16 +51,21 @@ def load_backbone(
         source: "builtin", "facebook/sam2.1-hiera-tiny", a folder or a ``.pt`` file.
         input_size: side of the square input in pixels; None keeps the model's own.
         device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:1", "gpu", "mps".
-        dtype: "float32" or "bfloat16".
+        dtype: "float32", or "bfloat16" for encoder, memory attention and memory encoder.
+        memory_pool: side of the squares of places whose memory is averaged before frames attend to it: 1
+            for none, 2 and 4 are faster and less exact.
 
     Raises:
         WeightsUnavailable: the weights are missing or not what they should be.
-        UsageError: the device or number format does not exist.
+        UsageError: the device or number format does not exist, or memory cannot be averaged so.
     """
     if dtype not in ("float32", "bfloat16"):
         raise UsageError(f"dtype is {dtype!r}; use float32 or bfloat16")
     load = BACKBONES.load(source if source in BACKBONES else "checkpoint")
-    backbone: Backbone = load(source, input_size=input_size, device=resolve_device(device), dtype=dtype)
+    where = resolve_device(device)
+    backbone: Backbone = load(
+        source, input_size=input_size, device=where, dtype=dtype, memory_pool=memory_pool
+    )
     return backbone
 
 
@@ -339,6 +345,7 @@ class FittedSegmenter:
             views=self.views.names,
             backbone=self.backbone.name,
             weights_sha256=self.backbone.digest,
+            memory_pool=self.backbone.memory_pool,
             support_digest=self.support.digest,
             versions={package: metadata.version(package) for package in _PACKAGES},
             seed=self.seed,

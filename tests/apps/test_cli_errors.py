@@ -21,6 +21,10 @@ BAD_CALLS = [
     (("--axis", "Z"), "slice axis 'Z' is unknown; use S (axial), A (coronal) or R (sagittal)"),
     (("--device", "cuda:99"), "device 'cuda:99' cannot be used"),
     (("--dtype", "float8"), "dtype is 'float8'; use float32 or bfloat16"),
+    (
+        ("--memory-pool", "3"),
+        "memory pool is 3, but the 16 places a side of 256 pixels have to be a multiple",
+    ),
     (("--input-size", "100"), "input size is 100, but a multiple of 32 from 128 to 1024 is needed"),
     (("--shots", "0"), "--shots is 0; at least 1 case is needed"),
     (("--task", "somewhere"), "give labelled cases with -s or a fitted task with -t; both given"),

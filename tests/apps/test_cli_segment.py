@@ -71,6 +71,7 @@ def test_the_record_of_a_run_tells_how_and_holds_no_path(finished, tiny_model_fo
     assert run["configuration"]["settings"] == {"supports": 1}
     assert run["configuration"]["support_cases"] == ["labelled-1", "labelled-2"]
     assert len(run["configuration"]["weights_sha256"]) == 64
+    assert (run["configuration"]["dtype"], run["configuration"]["memory_pool"]) == ("float32", 1)
     for written in (text, (finished / "cases" / "query-3.json").read_text()):
         assert str(tiny_model_folder.parent) not in written
 

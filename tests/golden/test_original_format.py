@@ -180,7 +180,8 @@ def test_an_original_checkpoint_gives_the_same_features_and_the_same_tracking(sm
     for one, other in zip(*features, strict=True):
         assert torch.equal(one, other)
     logits = tracked(found)
-    assert torch.equal(logits, tracked(expected))
+    # Some processors add up in another order where a tensor lies elsewhere in memory.
+    torch.testing.assert_close(logits, tracked(expected), atol=1e-5, rtol=1e-5)
     assert logits[1:].min() > -1024  # the object was not given up, so every module took part
     assert logits[1:].std() > 0
 

@@ -39,14 +39,14 @@ class Tuner:
         objective: Objective | None = None,
     ) -> None:
         model = copy.deepcopy(backbone.model)
-        self.name, self.settings, self.source = backbone.name, settings, random.Random(seed)
+        self.backbone, self.settings, self.source = backbone, settings, random.Random(seed)
         self.objective = objective or Propagation(settings.single_mask_share)
         groups = self.objective.trained(model, settings, seed)
         self.model = model
-        self.views = {backbone.input_size: _View(Sam2Backbone(model, backbone.name), support)}
+        self.views = {backbone.input_size: _View(backbone.holding(model), support)}
         half = backbone.input_size // 2
         if settings.half_share > 0 and half >= MIN_INPUT_SIZE and half % 32 == 0:
-            small = Sam2Backbone(model, backbone.name).sharing_weights_at(half)
+            small = backbone.holding(model).sharing_weights_at(half)
             self.views[half] = _View(small, support.resized(half))
         self.shows = support.shows()
         self.support, self.step = support, 0
@@ -128,7 +128,7 @@ class Tuner:
         model = copy.deepcopy(self.model)
         model.load_state_dict(self.average, strict=False)
         merge_adapters(model)
-        return Sam2Backbone(model.eval().requires_grad_(False), self.name)
+        return self.backbone.holding(model.eval().requires_grad_(False))
 
     def tensors(self) -> dict[str, Tensor]:
         """The averaged weights of what was trained."""

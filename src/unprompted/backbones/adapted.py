@@ -51,4 +51,4 @@ def restored(backbone: Backbone, tensors: dict[str, Tensor]) -> Adapted:
     base = trainable(backbone)
     model = copy.deepcopy(base.model)
     load_changes(model, tensors)
-    return Adapted(Sam2Backbone(model, base.name), base.digest, tensors)
+    return Adapted(base.holding(model), base.digest, tensors)

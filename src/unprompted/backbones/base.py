@@ -185,6 +185,11 @@ class Backbone(Protocol):
         ...
 
     @property
+    def memory_pool(self) -> int:
+        """Side of the squares of places whose memory is averaged before it is attended to; 1 for none."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         ...

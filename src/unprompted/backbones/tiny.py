@@ -102,7 +102,11 @@ def random_model(shape: TinyShape) -> Any:
 
 
 def load_builtin(
-    source: str = "builtin", input_size: int | None = None, device: str = "cpu", dtype: str = "float32"
+    source: str = "builtin",
+    input_size: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    memory_pool: int = 1,
 ) -> Sam2Backbone:
     """The backbone that ships with the package; nothing is downloaded.
 
@@ -110,11 +114,12 @@ def load_builtin(
         source: the registry name, kept as the backbone's name.
         input_size: side of the square input in pixels; None keeps the 256 it was trained for.
         device: where to run.
-        dtype: "float32" or "bfloat16".
+        dtype: "float32" or "bfloat16", of the large parts.
+        memory_pool: side of the squares of places whose memory is averaged; 1 for none.
 
     Raises:
         WeightsUnavailable: the installation is damaged.
     """
     shipped.verify()
-    loaded = load_sam2(str(shipped.FOLDER), input_size=input_size, device=device, dtype=dtype)
-    return Sam2Backbone(loaded.model, name=source)
+    loaded = load_sam2(str(shipped.FOLDER), input_size, device, dtype, memory_pool)
+    return Sam2Backbone(loaded.model, source, memory_pool)

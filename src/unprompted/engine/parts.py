@@ -50,6 +50,11 @@ class InParts:
         return self.whole.memory_width
 
     @property
+    def memory_pool(self) -> int:
+        """As the whole."""
+        return self.whole.memory_pool
+
+    @property
     def device(self) -> torch.device:
         """As the whole."""
         return self.whole.device

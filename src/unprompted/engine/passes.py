@@ -254,7 +254,9 @@ class Prepared:
         again = self.method.looks_ahead  # else no frame is needed twice, so none is kept
         frames = EncodedFrames(self.backbone, shown, limits if again else replace(limits, kept_bytes=0))
         backbone = in_parts(self.backbone, limits.objects)
-        for position, step in sweep(self.method, backbone, self.records[world], frames):
+        for position, step in sweep(
+            self.method, backbone, self.records[world], frames, self.gallery.views.rest
+        ):
             logits = step.decoded.logits
             if world.prefix in self.finish:
                 logits = self.finish[world.prefix](frames, position, logits)

@@ -64,6 +64,7 @@ class Views:
         histogram: match the brightness of each case to the support, where it is scaled by percentiles.
         zoom: find the classes in a first pass, segment a crop around them in a second one.
         body: crop each case to what is not background before anything else.
+        rest: look at classes that were surely absent for some slices every few slices only; faster.
     """
 
     flips: bool = False
@@ -72,6 +73,7 @@ class Views:
     histogram: bool = False
     zoom: bool = False
     body: bool = False
+    rest: bool = False
 
     @classmethod
     def known(cls) -> tuple[str, ...]:

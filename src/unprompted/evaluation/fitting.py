@@ -79,7 +79,7 @@ def fit(
     examples, axis = _sliced(support, patients, classes)
     segmenter = _segmenter(cell, adapters.task if adapters else None)
     fitted = segmenter.fit(examples, axis=axis, seed=cell.draw.seed, progress=progress)
-    about: dict[str, Any] = {"weights_sha256": _backbone(cell.backbone).digest}
+    about: dict[str, Any] = {"weights_sha256": _backbone(cell).digest}
     if adapters is not None:
         about |= {"adapters_sha256": adapters.digest}
     elif fitted.adapted is not None:
@@ -127,7 +127,7 @@ def borrowed(
             )
         _keep(fitted, task)
     digest = read_task(task)["adapted"]
-    gained = digest != _backbone(cell.backbone).digest
+    gained = digest != _backbone(cell).digest
     return Borrowed(task if gained else None, digest if gained else None)
 
 
@@ -146,8 +146,10 @@ def identity(cell: Cell) -> dict[str, Any]:
         "adapt_s": entry.adapt_s,
         "adapt_steps": entry.adapt_steps,
         "refine": asdict(Refinement()) if entry.refine else False,
-        "weights_sha256": _backbone(cell.backbone).digest,
+        "weights_sha256": _backbone(cell).digest,
     }
+    if entry.memory_pool > 1:  # the number format is told by the digest
+        own["memory_pool"] = entry.memory_pool
     if cell.lender is None:
         return own
     return own | {"adapters": _trained_by(replace(cell, method=cell.lender, lender=None))}
@@ -200,7 +202,7 @@ def _segmenter(cell: Cell, adapters: Path | None) -> "Segmenter":
 
     return Segmenter(
         make_method(cell.method.method or "", cell.method.settings),
-        _backbone(cell.backbone),
+        _backbone(cell),
         Views.named(cell.method.views),
         Adaptation(seconds=cell.method.adapt_s, steps=cell.method.adapt_steps),
         Refinement() if cell.method.refine else Refinement(steps=0),
@@ -218,8 +220,12 @@ def _peer(cell: Cell) -> Any:
         raise UsageError(f"peer {name}: {error}") from error
 
 
+def _backbone(cell: Cell) -> Any:
+    return _loaded(cell.backbone, cell.method.dtype, cell.method.memory_pool)
+
+
 @lru_cache(maxsize=2)
-def _backbone(source: str) -> Any:
+def _loaded(source: str, dtype: str, memory_pool: int) -> Any:
     from unprompted import load_backbone
 
-    return load_backbone(source)
+    return load_backbone(source, dtype=dtype, memory_pool=memory_pool)

@@ -61,6 +61,8 @@ class MethodEntry(_Table):
         adapt_s: seconds of adaptation to the support.
         adapt_steps: steps of adaptation, which do not depend on the speed of the machine.
         refine: whether masks of ours are refined by what the support teaches.
+        dtype: of the backbone of ours, "float32" or "bfloat16".
+        memory_pool: of the backbone of ours, 1 for none.
         adapters: another entry, which is fitted on the same support and whose trained weights ours then uses.
         datasets: only these; None for all.
     """
@@ -73,6 +75,8 @@ class MethodEntry(_Table):
     adapt_s: float = 0.0
     adapt_steps: int = 0
     refine: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    memory_pool: int = Field(1, ge=1)
     adapters: str | None = None
     datasets: tuple[str, ...] | None = None
 

@@ -63,6 +63,7 @@ class ModelChoice:
         input_size: side of the model's input in pixels, None for its own.
         device: "auto", "cpu", "gpu", "cuda:1", "mps".
         dtype: "float32" or "bfloat16".
+        memory_pool: side of the squares of places whose memory is averaged; 1 for none.
         seed: decides everything random.
         views: test-time choices; a fitted task has its own.
         adapt: budget for adapting the backbone to the support.
@@ -76,6 +77,7 @@ class ModelChoice:
     input_size: int | None = None
     device: str = "auto"
     dtype: str = "float32"
+    memory_pool: int = 1
     seed: int = 0
     views: Views = NO_VIEWS
     adapt: AdaptBudget = field(default_factory=AdaptBudget)

@@ -25,7 +25,13 @@ def backbone_of(model: ModelChoice) -> "Backbone":
     from unprompted.segmenter import load_backbone
 
     source = model.backbone or DEFAULT_BACKBONE
-    return load_backbone(source, input_size=model.input_size, device=model.device, dtype=model.dtype)
+    return load_backbone(
+        source,
+        input_size=model.input_size,
+        device=model.device,
+        dtype=model.dtype,
+        memory_pool=model.memory_pool,
+    )
 
 
 def unfitted(method: "Method", backbone: "Backbone", model: ModelChoice) -> "Segmenter":

@@ -50,6 +50,7 @@ class Ready:
             "weights_sha256": self.backbone.digest,
             "input_size": self.backbone.input_size,
             "dtype": self.model.dtype,
+            "memory_pool": self.model.memory_pool,
             "seed": self.model.seed if self.task is None else self.task.seed,
             "support_digest": support.digest,
             "support_cases": list(support.cases),
@@ -157,6 +158,7 @@ def load_task(folder: Path, model: ModelChoice, watch: Watcher) -> Ready:
         input_size=description["input_size"],
         device=model.device,
         dtype=model.dtype,
+        memory_pool=model.memory_pool,
     )
     task = FittedSegmenter.load(folder, backbone, adapters=model.adapters)
     watch.say(

@@ -205,6 +205,7 @@ class Order:
                 input_size=description["input_size"],
                 device=device,
                 dtype=self.model.dtype,
+                memory_pool=self.model.memory_pool,
             )
             task = FittedSegmenter.load(Path(folder), backbone)
         records = Records(self.store, self.configuration, task.support.classes, self.explain, self.form)

@@ -37,6 +37,7 @@ def estimate(
     refine: options.Refine = True,
     adapters: options.Adapters = None,
     dtype: options.Dtype = "float32",
+    memory_pool: options.MemoryPool = 1,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     json: options.AsJson = False,
@@ -54,7 +55,19 @@ def estimate(
     one = names[0] if len(names) == 1 else AUTO_METHOD
     choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, patients=patients)
     model = model_of_call(
-        one, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
+        one,
+        set_,
+        settings,
+        backbone,
+        input_size,
+        dtype,
+        memory_pool,
+        seed,
+        device,
+        views,
+        adapt,
+        refine,
+        adapters,
     )
     with Screen(quiet or json, verbose, debug) as screen:
         found = estimate_folder(choice, model, names, screen)

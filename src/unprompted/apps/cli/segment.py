@@ -40,6 +40,7 @@ def segment(
     refine: options.Refine = True,
     adapters: options.Adapters = None,
     dtype: options.Dtype = "float32",
+    memory_pool: options.MemoryPool = 1,
     seed: options.Seed = 0,
     device: options.Devices = "auto",
     workers: options.Workers = None,
@@ -74,7 +75,19 @@ def segment(
     learn_from = _source(support, task, fixed, labels, axis, shots, sparse, train, patients, seed)
     devices = tuple(device.split(","))
     model = model_of_call(
-        method, set_, settings, backbone, input_size, dtype, seed, devices[0], views, adapt, refine, adapters
+        method,
+        set_,
+        settings,
+        backbone,
+        input_size,
+        dtype,
+        memory_pool,
+        seed,
+        devices[0],
+        views,
+        adapt,
+        refine,
+        adapters,
     )
     job = Job(
         input,
@@ -122,6 +135,7 @@ def fit(
     refine: options.Refine = True,
     adapters: options.Adapters = None,
     dtype: options.Dtype = "float32",
+    memory_pool: options.MemoryPool = 1,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -136,7 +150,19 @@ def fit(
         raise UsageError("fit needs labelled cases; give their folder with -s")
     choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train, patients)
     model = model_of_call(
-        method, set_, settings, backbone, input_size, dtype, seed, device, views, adapt, refine, adapters
+        method,
+        set_,
+        settings,
+        backbone,
+        input_size,
+        dtype,
+        memory_pool,
+        seed,
+        device,
+        views,
+        adapt,
+        refine,
+        adapters,
     )
     with Screen(quiet, verbose, debug) as screen:
         fit_folder(choice, model, output, overwrite, screen)
@@ -183,6 +209,7 @@ def model_of_call(
     backbone: str | None,
     input_size: int | None,
     dtype: str,
+    memory_pool: int,
     seed: int,
     device: str,
     views: str | None,
@@ -203,5 +230,5 @@ def model_of_call(
     chosen = settings_of_call(pairs or (), settings, name)
     looks, budget = Views.named(views or ""), AdaptBudget.of(adapt)
     return ModelChoice(
-        name, chosen, backbone, input_size, device, dtype, seed, looks, budget, refine, adapters
+        name, chosen, backbone, input_size, device, dtype, memory_pool, seed, looks, budget, refine, adapters
     )

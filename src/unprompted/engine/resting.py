@@ -1,0 +1,131 @@
+"""Classes that are absent from a stretch of frames rest: they are looked at every few frames only."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unprompted.backbones.base import Backbone, Decoded, Features, MemoryEntry, Prompt, Recall
+
+SURELY_ABSENT = -4.6  # presence logit: 1 % present
+PATIENCE = 3  # looks in a row that found a class surely absent, before it rests
+EVERY = 4  # frames between looks at a class that rests
+
+
+@dataclass(frozen=True, eq=False)
+class Resting:
+    """A backbone before one frame of a sweep: objects that rest are neither attended nor decoded.
+
+    A resting object keeps what was last decoded of it, which is that it is absent.
+
+    Attributes:
+        whole: the backbone.
+        last: masks of the frame before, None before the first.
+        sure: looks in a row that found each object surely absent, ``(K,)``.
+        frame: frames gone by.
+    """
+
+    whole: Backbone
+    last: Decoded | None = None
+    sure: Tensor | None = None
+    frame: int = 0
+
+    def after(self, decoded: Decoded) -> "Resting":
+        """The backbone before the next frame."""
+        surely = decoded.presence[:, 0] < SURELY_ABSENT
+        before = torch.zeros_like(surely, dtype=torch.long) if self.sure is None else self.sure
+        counted = torch.where(surely, before + 1, 0)
+        sure = torch.where(self._awake(len(before)), counted, before)
+        return replace(self, last=decoded, sure=sure, frame=self.frame + 1)
+
+    def _awake(self, objects: int) -> Tensor:
+        """Which objects are looked at, ``(K,)`` bool; those that rest take turns."""
+        if self.sure is None or self.last is None or len(self.sure) != objects:
+            return torch.ones(objects, dtype=torch.bool, device=self.whole.device)
+        numbers = torch.arange(objects, device=self.whole.device)
+        return (self.sure < PATIENCE) | ((self.frame + numbers) % EVERY == 0)
+
+    @property
+    def name(self) -> str:
+        """As the whole."""
+        return self.whole.name
+
+    @property
+    def input_size(self) -> int:
+        """As the whole."""
+        return self.whole.input_size
+
+    @property
+    def channels(self) -> int:
+        """As the whole."""
+        return self.whole.channels
+
+    @property
+    def memory_width(self) -> int:
+        """As the whole."""
+        return self.whole.memory_width
+
+    @property
+    def memory_pool(self) -> int:
+        """As the whole."""
+        return self.whole.memory_pool
+
+    @property
+    def device(self) -> torch.device:
+        """As the whole."""
+        return self.whole.device
+
+    @property
+    def digest(self) -> str:
+        """As the whole."""
+        return self.whole.digest
+
+    def encode(self, frames: Tensor) -> list[Features]:
+        """As the whole."""
+        return self.whole.encode(frames)
+
+    def attend(self, features: Features, recall: Recall, objects: int) -> Tensor:
+        """Conditioned features ``(K, C, g, g)``; those of resting objects are the frame's own."""
+        awake = self._awake(objects)
+        if bool(awake.all()):
+            return self.whole.attend(features, recall, objects)
+        fused = features.levels[2].repeat(objects, 1, 1, 1)
+        if bool(awake.any()):
+            narrowed = Recall(
+                tuple((slot, tokens[:, awake]) for slot, tokens in recall.tokens),
+                tuple((back, pointer[awake]) for back, pointer in recall.pointers),
+            )
+            fused[awake] = self.whole.attend(features, narrowed, int(awake.sum()))
+        return fused
+
+    def decode(self, fused: Tensor, features: Features, prompt: Prompt | None = None) -> Decoded:
+        """Masks of all objects."""
+        awake = self._awake(len(fused))
+        if self.last is None or bool(awake.all()):
+            return self.whole.decode(fused, features, prompt)
+        if not bool(awake.any()):
+            return self.last
+        seen = self.whole.decode(fused[awake], features, prompt and _some(prompt, awake))
+        changed = {}
+        for name, value in _tensors(seen).items():
+            changed[name] = getattr(self.last, name).clone()
+            changed[name][awake] = value
+        return replace(self.last, **changed)
+
+    def adopt(self, features: Features, masks: Tensor) -> Decoded:
+        """As the whole."""
+        return self.whole.adopt(features, masks)
+
+    def remember(self, features: Features, decoded: Decoded) -> MemoryEntry:
+        """As the whole."""
+        return self.whole.remember(features, decoded)
+
+
+def _some(prompt: Prompt, objects: Tensor) -> Prompt:
+    return replace(prompt, **{name: value[objects] for name, value in _tensors(prompt).items()})
+
+
+def _tensors(record: Any) -> dict[str, Tensor]:
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
