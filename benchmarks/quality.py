@@ -24,9 +24,10 @@ from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import load_case, recognise
 from unprompted.evaluation.estimate import estimate
 from unprompted.evaluation.metrics import overlaps
+from unprompted.loading import make_method
 from unprompted.quality import QualityCheck
 from unprompted.refinement.settings import Refinement
-from unprompted.segmenter import make_method, sliced_support
+from unprompted.segmenter import sliced_support
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RESULTS = Path(__file__).parent / "results" / "quality"

@@ -24,9 +24,9 @@ from unprompted.apps.review.suggest import worst_slice
 from unprompted.apps.review.teach import example_of
 from unprompted.datasets.folder import load_case, recognise
 from unprompted.evaluation.metrics import overlaps
+from unprompted.loading import make_method
 from unprompted.methods.support_memory import spread
 from unprompted.refinement.settings import Refinement
-from unprompted.segmenter import make_method
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RESULTS = Path(__file__).parent / "results" / "teaching"

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from unprompted.io.base import read_image as read_image
     from unprompted.io.base import read_labels as read_labels
     from unprompted.io.base import write_labels as write_labels
+    from unprompted.loading import load_backbone as load_backbone
     from unprompted.prediction import Prediction as Prediction
     from unprompted.segmenter import FittedSegmenter as FittedSegmenter
     from unprompted.segmenter import Segmenter as Segmenter
-    from unprompted.segmenter import load_backbone as load_backbone
     from unprompted.support import Example as Example
     from unprompted.support import SupportSet as SupportSet
 
@@ -37,7 +37,7 @@ _HOMES = {
     "UnpromptedError": "errors",
     "Views": "engine.views",
     "Volume": "images",
-    "load_backbone": "segmenter",
+    "load_backbone": "loading",
     "read_image": "io.base",
     "read_labels": "io.base",
     "write_labels": "io.base",

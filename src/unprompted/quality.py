@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from unprompted.engine.round_trip import RoundTrip
 from unprompted.images import LabelMap, Volume, largest_label
+from unprompted.loading import make_method
 from unprompted.prediction import PredictedDice, Prediction
 from unprompted.registry import ROUND_TRIP_METHOD
-from unprompted.segmenter import FittedSegmenter, make_method
+from unprompted.segmenter import FittedSegmenter
 from unprompted.slices import block_ranges, release, room_for
 from unprompted.support import stacked
 

@@ -23,8 +23,9 @@ from unprompted.errors import (
     out_of_memory,
 )
 from unprompted.intensity import Intensity
+from unprompted.loading import load_backbone, make_method, method_name, settings_of
 from unprompted.refinement.learn import restored as restored_refiners
-from unprompted.segmenter import FittedSegmenter, load_backbone, make_method, method_name, settings_of
+from unprompted.segmenter import FittedSegmenter
 from unprompted.support import Example, SupportSet
 
 FORMAT = 1

@@ -108,7 +108,7 @@ def test_weights_without_network_exit_5(call, monkeypatch):
 
 
 def test_pretraining_resumes_and_exports_a_model_that_loads(call, tmp_path):
-    from unprompted.segmenter import load_backbone
+    from unprompted.loading import load_backbone
 
     words = ("pretrain", "--recipe", "test", "-o", tmp_path / "run", "--device", "cpu")
     assert call(*words, "--until", 1).code == 0
@@ -121,7 +121,7 @@ def test_pretraining_resumes_and_exports_a_model_that_loads(call, tmp_path):
 
 
 def test_a_model_that_was_not_trained_at_all_can_be_exported(call, tmp_path):
-    from unprompted.segmenter import load_backbone
+    from unprompted.loading import load_backbone
 
     words = ("pretrain", "--recipe", "test", "-o", tmp_path / "run", "--device", "cpu")
     assert call(*words, "--until", 0, "--export", tmp_path / "model").code == 0

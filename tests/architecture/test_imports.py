@@ -12,7 +12,7 @@ NOUNS = {
     "catalogue", "errors", "geometry", "images", "intensity", "palette", "prediction", "ranks", "registry",
     "slices", "support",
 }  # fmt: skip
-FACADE = {"quality", "segmenter", "task"}
+FACADE = {"loading", "quality", "segmenter", "task"}
 CONTRACTS = {"backbones.base", "backbones.adapted", "methods.base", "training.checkpoint"}
 MODEL = {f"backbones.{name}" for name in ("base", "adapted", "sam2", "lora", "prior")}
 BLOCKS = {"methods.base", "methods.similarity", "methods.support_memory"}  # shared by methods, not methods

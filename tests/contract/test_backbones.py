@@ -6,7 +6,7 @@ import torch
 from fakes import FakeBackbone
 from unprompted.backbones import shipped
 from unprompted.backbones.base import MemoryBank, Prompt, Recall
-from unprompted.segmenter import load_backbone
+from unprompted.loading import load_backbone
 
 
 def builtin(request):

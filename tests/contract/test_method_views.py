@@ -7,8 +7,9 @@ import pytest
 from builders import dice, make_subject
 from fakes import FakeBackbone
 from unprompted.engine.views import Views
+from unprompted.loading import make_method
 from unprompted.registry import METHODS
-from unprompted.segmenter import FittedSegmenter, Segmenter, make_method
+from unprompted.segmenter import FittedSegmenter, Segmenter
 
 CHEAP = {"epochs": 1, "steps_per_epoch": 1, "sequence": 1, "augmented": 2, "training": False}
 ROUND = {"spacing_mm": (2, 1, 1), "shape": (16, 32, 32)}

@@ -11,8 +11,9 @@ from builders import dice, make_subject, make_volume
 from fakes import FakeBackbone
 from unprompted.geometry import Grid
 from unprompted.images import LabelMap, Volume
+from unprompted.loading import make_method
 from unprompted.registry import METHODS
-from unprompted.segmenter import FittedSegmenter, Segmenter, make_method
+from unprompted.segmenter import FittedSegmenter, Segmenter
 from unprompted.support import SupportSet
 
 # The fake backbone has no weights to train, so methods that train the backbone leave it as it is.

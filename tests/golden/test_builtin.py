@@ -9,7 +9,7 @@ from builders import dice, make_subject
 from unprompted import Segmenter
 from unprompted.backbones import shipped
 from unprompted.datasets.synthetic import Synthetic
-from unprompted.segmenter import load_backbone, make_method
+from unprompted.loading import load_backbone, make_method
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from builders import make_subject
 from fakes import FakeBackbone
 from unprompted import Segmenter, read_image, write_labels
-from unprompted.segmenter import make_method
+from unprompted.loading import make_method
 
 SHAPE = (6, 48, 40)  # d, h, w
 AXIAL = np.array([[0, 0, -1.0, 40], [0, -1.0, 0, 60], [3.0, 0, 0, -9], [0, 0, 0, 1]])  # (d,h,w) to RAS mm

@@ -8,7 +8,8 @@ from builders import make_subject
 from fakes import FakeBackbone
 from unprompted.engine.views import Views
 from unprompted.errors import UnreadableFile, UsageError, WeightsUnavailable
-from unprompted.segmenter import FittedSegmenter, Segmenter, make_method
+from unprompted.loading import make_method
+from unprompted.segmenter import FittedSegmenter, Segmenter
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 

@@ -16,7 +16,8 @@ from unprompted.errors import UsageError
 from unprompted.evaluation.folds import Fold, Split, folds_of
 from unprompted.evaluation.metrics import overlaps
 from unprompted.images import LabelMap, Volume
-from unprompted.segmenter import Segmenter, load_backbone, method_name, sliced_support
+from unprompted.loading import load_backbone, method_name
+from unprompted.segmenter import Segmenter, sliced_support
 from unprompted.support import SupportSet
 
 Progress = Callable[[str, float, float], None]

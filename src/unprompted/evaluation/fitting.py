@@ -136,8 +136,8 @@ def identity(cell: Cell) -> dict[str, Any]:
     entry = cell.method
     if entry.peer is not None:
         return {"peer": entry.peer, "settings": asdict(_peer(cell))}
+    from unprompted.loading import make_method, settings_of
     from unprompted.refinement.settings import Refinement
-    from unprompted.segmenter import make_method, settings_of
 
     own = {
         "method": entry.method,
@@ -197,8 +197,8 @@ def _keep(fitted: "FittedSegmenter", folder: Path) -> None:
 
 def _segmenter(cell: Cell, adapters: Path | None) -> "Segmenter":
     from unprompted import Adaptation, Segmenter, Views
+    from unprompted.loading import make_method
     from unprompted.refinement.settings import Refinement
-    from unprompted.segmenter import make_method
 
     return Segmenter(
         make_method(cell.method.method or "", cell.method.settings),

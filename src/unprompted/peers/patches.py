@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from unprompted.errors import UsageError
 from unprompted.images import LabelMap, Volume
 from unprompted.intensity import Intensity
+from unprompted.loading import resolve_device
 from unprompted.peers.base import Cases, Progress, TrainedPeer, label_map, only_classes
 from unprompted.peers.training import Budget, train
-from unprompted.segmenter import resolve_device
 from unprompted.support import SupportSet
 
 _STEP = 32  # voxels: what SwinUNETR's patch divides by; U-Net's too

@@ -14,10 +14,11 @@ from unprompted.engine.frames import support_frames, to_frames
 from unprompted.geometry import reordering_between
 from unprompted.images import LabelMap, Volume
 from unprompted.intensity import Intensity
+from unprompted.loading import resolve_device
 from unprompted.methods.base import SupportFrames
 from unprompted.peers.base import Cases, Progress, TrainedPeer, label_map
 from unprompted.peers.training import Budget, train
-from unprompted.segmenter import common_axis, resolve_device
+from unprompted.segmenter import common_axis
 from unprompted.support import SupportSet
 from unprompted.training.augment import VARIED
 

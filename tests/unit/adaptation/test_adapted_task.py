@@ -13,7 +13,7 @@ from small import make_backbone
 from unprompted import Adaptation, FittedSegmenter, Segmenter
 from unprompted.backbones.adapted import Adapted
 from unprompted.errors import UnreadableFile, UsageError, WeightsUnavailable
-from unprompted.segmenter import make_method
+from unprompted.loading import make_method
 from unprompted.support import SupportSet
 
 CASES = [make_subject((2, 64, 64), classes=2, seed=seed) for seed in range(3)]

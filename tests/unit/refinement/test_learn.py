@@ -11,8 +11,8 @@ from builders import dice, make_subject
 from fakes import FakeBackbone
 from unprompted import FittedSegmenter, Segmenter, Views
 from unprompted.errors import UnreadableFile, UsageError
+from unprompted.loading import make_method
 from unprompted.refinement.settings import Refinement
-from unprompted.segmenter import make_method
 
 CASES = [make_subject((3, 64, 64), classes=2, seed=seed) for seed in range(3)]
 QUICK = Refinement(steps=120, steps_per_class=0, width=16, crop=64, examples=12)

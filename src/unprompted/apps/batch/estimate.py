@@ -64,7 +64,7 @@ def _estimated(
     learnable: Learnable, model: ModelChoice, methods: Sequence[str], backbone: "Backbone", watch: Watcher
 ) -> "Estimate":
     from unprompted.evaluation.estimate import estimate
-    from unprompted.segmenter import make_method
+    from unprompted.loading import make_method
 
     segmenters = [
         unfitted(make_method(method, dict(model.settings)), backbone, replace(model, method=method))

@@ -22,7 +22,7 @@ def backbone_of(model: ModelChoice) -> "Backbone":
         UsageError: the device does not exist.
         WeightsUnavailable: the weights are missing or not what they should be.
     """
-    from unprompted.segmenter import load_backbone
+    from unprompted.loading import load_backbone
 
     source = model.backbone or DEFAULT_BACKBONE
     return load_backbone(

@@ -45,7 +45,7 @@ def plan(job: Job, watch: Watcher) -> None:
 
 
 def _say_support(choice: SupportChoice, job: Job, watch: Watcher) -> Sequence[CaseFiles]:
-    from unprompted.segmenter import make_method, settings_of
+    from unprompted.loading import make_method, settings_of
 
     auto = job.model.method == AUTO_METHOD
     method = None if auto else make_method(job.model.method, dict(job.model.settings))

@@ -34,7 +34,7 @@ class Ready:
 
     def configuration(self) -> dict[str, Any]:
         """Everything that decides the masks, the images aside; no path."""
-        from unprompted.segmenter import method_name, settings_of
+        from unprompted.loading import method_name, settings_of
 
         learn, support, name = self.learnable, self.learnable.support, self.backbone.name
         views = self.model.views if self.task is None else self.task.views
@@ -125,7 +125,7 @@ def load_model(learnable: Learnable, model: ModelChoice, watch: Watcher) -> Read
         UsageError: the method, one of its settings or the device does not exist, or a view cannot be used.
         WeightsUnavailable: the weights are missing or not what they should be.
     """
-    from unprompted.segmenter import make_method
+    from unprompted.loading import make_method
 
     model.views.check(learnable.support, learnable.axis)
     if model.method == AUTO_METHOD:
@@ -149,7 +149,8 @@ def load_task(folder: Path, model: ModelChoice, watch: Watcher) -> Ready:
         UnreadableFile: the folder holds no task.
         WeightsUnavailable: the weights are missing, or not those the task was fitted with.
     """
-    from unprompted.segmenter import FittedSegmenter, load_backbone, method_name
+    from unprompted.loading import load_backbone, method_name
+    from unprompted.segmenter import FittedSegmenter
     from unprompted.task import read_task
 
     description = read_task(folder)

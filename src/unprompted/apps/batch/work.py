@@ -192,8 +192,9 @@ class Order:
         Raises:
             WeightsUnavailable: the backbone is not on this machine, or is another one.
         """
+        from unprompted.loading import load_backbone
         from unprompted.quality import QualityCheck
-        from unprompted.segmenter import FittedSegmenter, load_backbone
+        from unprompted.segmenter import FittedSegmenter
         from unprompted.task import read_task
 
         with tempfile.TemporaryDirectory(prefix="unprompted-") as folder:

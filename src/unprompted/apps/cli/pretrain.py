@@ -30,7 +30,7 @@ def pretrain(
     debug: options.Debug = False,
 ) -> None:
     """Pretrain a backbone on generated anatomy; run again to go on."""
-    from unprompted.segmenter import resolve_device
+    from unprompted.loading import resolve_device
     from unprompted.training import pretrain as training
     from unprompted.training.export import export as export_model
     from unprompted.training.recipes import RECIPES
