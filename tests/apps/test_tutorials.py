@@ -20,7 +20,7 @@ def do(kind, block, names):
         exec(compile(block, "page", "exec"), names)
         return
     assert kind == "sh"
-    for line in block.splitlines():
+    for line in block.replace("\\\n", " ").splitlines():
         program, *words = shlex.split(line, comments=True)
         assert program == "unprompted"
         assert run(words) == 0
