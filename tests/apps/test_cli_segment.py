@@ -325,3 +325,14 @@ def test_pictures_give_indexed_pictures(call, fast, tmp_path):
     assert "intensity  as stored, 0 to 255" in ended.out
     with Image.open(out / "a.png") as mask:
         assert (mask.mode, mask.size) == ("P", (40, 32))
+
+
+def test_review_asked_for_after_a_run_keeps_what_it_needs_and_touches_no_mask(
+    call, case_folder, finished, fast
+):
+    before = bytes_of_masks(finished)
+    assert call(*segment(case_folder, finished, "--review"), *fast).code == 0
+    assert (finished / "review" / "task" / "task.json").is_file()
+    known = json.loads((finished / "review" / "sources.json").read_text())
+    assert known["images"] == str((case_folder / "queries").resolve())
+    assert bytes_of_masks(finished) == before

@@ -68,6 +68,11 @@ class Sources:
         write_json(folder / REVIEW / SOURCES, content)
 
 
+def is_kept(folder: Path) -> bool:
+    """Whether an output folder has what the review page needs."""
+    return (folder / REVIEW / SOURCES).is_file()
+
+
 def keep_for_review(
     folder: Path, images: Path, task: "FittedSegmenter", saved: Path | None, series: str | None
 ) -> None:

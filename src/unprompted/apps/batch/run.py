@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unprompted.apps.batch.choices import Job, SupportChoice, Watcher
 from unprompted.apps.batch.crew import Crew, work_off
-from unprompted.apps.batch.keep import keep_for_review
+from unprompted.apps.batch.keep import is_kept, keep_for_review
 from unprompted.apps.batch.memory import limited, limits_for
 from unprompted.apps.batch.outcome import Outcome
 from unprompted.apps.batch.plan import refuse_output
@@ -117,9 +117,10 @@ def _finish(
     if outcomes:
         watch.say("resume", f"{len(outcomes)} of {len(queries)} cases are finished already")
     todo = [case for case in queries if case.name not in outcomes]
-    task = ready.fitted(watch) if todo else None
+    keeps = job.review and (bool(todo) or not is_kept(_folder_of(records.store)))
+    task = ready.fitted(watch) if todo or keeps else None
     records.begin()
-    if job.review and task is not None:
+    if keeps and task is not None:
         saved = None if isinstance(job.learn_from, SupportChoice) else job.learn_from
         keep_for_review(_folder_of(records.store), job.queries, task, saved, job.series)
 
@@ -135,7 +136,7 @@ def _finish(
 
     before = len(outcomes)
     try:
-        if task is not None:
+        if todo and task is not None:
             _segment(job, task, records, todo, done, watch)
     except BaseException:
         with suppress(OSError):  # what ended the run is what to tell, a full disk among it
