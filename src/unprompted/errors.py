@@ -18,7 +18,7 @@ A message says what was found, what was wanted and what to do.
 import re
 
 _NO_ROOM = re.compile(
-    "can.t allocate memory|not enough memory|bad_alloc|could not create a memory", re.IGNORECASE
+    "can('t|not) allocate memory|not enough memory|bad_alloc|could not create a memory", re.IGNORECASE
 )
 
 

@@ -1,7 +1,6 @@
 """A cluster of two nodes on this machine; one is killed while both work."""
 
 import json
-import threading
 
 import pytest
 
@@ -11,21 +10,22 @@ ray = pytest.importorskip("ray", reason="needs the extra [ray]")
 CASES = 6
 
 
-class WatchedCrew(cluster.RayCrew):
-    """Says when two workers have cases."""
+def crew_that(when_both_are_busy):
+    """A crew that does something, once, as soon as two workers have cases; nothing is sent meanwhile."""
 
-    def __init__(self, *words):
-        super().__init__(*words)
-        self.busy = set()
+    class WatchedCrew(cluster.RayCrew):
+        def __init__(self, *words):
+            super().__init__(*words)
+            self.busy = set()
 
-    def send(self, worker, case):
-        super().send(worker, case)
-        self.busy.add(worker)
-        if len(self.busy) == 2:
-            BOTH_BUSY.set()
+        def send(self, worker, case):
+            super().send(worker, case)
+            if len(self.busy) < 2:
+                self.busy.add(worker)
+                if len(self.busy) == 2:
+                    when_both_are_busy()
 
-
-BOTH_BUSY = threading.Event()
+    return WatchedCrew
 
 
 @pytest.fixture
@@ -45,24 +45,18 @@ def test_all_cases_arrive_once_though_one_node_of_two_is_killed(
     call, case_folder, fast, two_nodes, tmp_path, write_case, monkeypatch
 ):
     nodes, second = two_nodes
-    monkeypatch.setattr(cluster, "RayCrew", WatchedCrew)
+    crew = crew_that(lambda: nodes.remove_node(second, allow_graceful=False))
+    monkeypatch.setattr(cluster, "RayCrew", crew)
     names = [f"query-{seed}" for seed in range(3, 3 + CASES)]
     for seed, name in enumerate(names, 3):
         write_case(case_folder / "queries" / f"{name}.nii.gz", None, seed)
 
-    def kill_one():
-        BOTH_BUSY.wait()
-        nodes.remove_node(second, allow_graceful=False)
-
-    killer = threading.Thread(target=kill_one, daemon=True)
-    killer.start()
     out, report = tmp_path / "out", tmp_path / "report.json"
     words = ("segment", "-s", case_folder / "support", "-i", case_folder / "queries", *fast)
     ended = call(*words, "-o", f"file://{out}", "--ray", nodes.address, "--report", report)
     assert ended.code == 0, ended.err
     assert "cluster    2 workers on 2 nodes" in ended.out
     assert "of the cluster died; another takes its place" in ended.out
-    killer.join(30)
     cases = json.loads(report.read_text())["cases"]
     assert sorted(case["case"] for case in cases) == sorted(names)
     assert {case["status"] for case in cases} == {"written"}

@@ -8,18 +8,10 @@ from builders import make_example, make_labels, make_subject, make_volume
 from fakes import FakeBackbone
 from unprompted.errors import DataRefused, EmptySupport, GeometryMismatch, UsageError, WeightsUnavailable
 from unprompted.images import Volume
+from unprompted.loading import load_backbone, make_method, method_name, resolve_device, settings_of
 from unprompted.methods.ofl_sam2 import OflSam2
 from unprompted.methods.sam2_mask import Sam2Mask
-from unprompted.segmenter import (
-    FittedSegmenter,
-    Segmenter,
-    common_axis,
-    load_backbone,
-    make_method,
-    method_name,
-    resolve_device,
-    settings_of,
-)
+from unprompted.segmenter import FittedSegmenter, Segmenter, common_axis
 from unprompted.support import SupportSet
 
 pytestmark = pytest.mark.usefixtures("single_thread")
