@@ -57,7 +57,7 @@ class Gathering:
             labels = self._labels(frame)
             shows = frozenset((torch.unique(labels[labels > 0]).long() - 1).tolist())
             pixels = self._shown(frame).to(self.backbone.device)
-            reading = Reading.of(encoded[position], pixels, step.decoded.logits, self.side)
+            reading = Reading.of(pixels, step.decoded.logits, self.side)
             found[position] = Example(reading.half(), labels, asked[[frame]], shows)
             progress("segmenting the support", done + len(found), len(parts) * len(frames))
         return [found[position] for position in range(len(frames))]

@@ -25,7 +25,6 @@ from unprompted.refinement.settings import Refinement
 from unprompted.refinement.side import side_for
 from unprompted.refinement.trainer import Trainer, mean_dice
 
-_AIDS = (0.0, 0.5, 1.0)  # what masks and features may count beside pixels; of equals the most
 _MOST_LOSS = 0.01  # of Dice on the cases left out, few as they are, below which masks are left alone
 _LOG = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class Refined:
 
 
 def _finish(refiner: Refiner, frames: EncodedFrames, position: int, logits: Tensor) -> Tensor:
-    return refiner.refined(frames[position], frames.shown(position), logits)
+    return refiner.refined(frames.shown(position), logits)
 
 
 UNREFINED = Refined()
@@ -120,8 +119,8 @@ def _learn(
 
     The support is parted by cases, a single case into halves. Every part is segmented by the method
     with the other parts as support, and the refiner learns to turn those masks into the true ones. The
-    last third of the parts is left out first, to see whether training helps and what masks and features
-    should count; then training goes on, twice as long, with all parts.
+    last third of the parts is left out first, to see whether training helps; then training goes on, twice
+    as long, with all parts.
     """
     parts = parts_of(support)
     if not parts:
@@ -145,9 +144,8 @@ def _learn(
         trainer.step(seen)
         progress("refining", step, judging + steps)
         if step % math.ceil(judging / settings.checks) == 0 or step == judging:
-            found, aid = max((_judged(judged, refiner, aid), aid) for aid in _AIDS)
+            found = mean_dice(judged, refiner)
             if found > best:
-                refiner.aid.fill_(aid)
                 kept, best = copy.deepcopy(refiner.state_dict()), found
             history.append((step, found))
     if kept is None:
@@ -158,8 +156,3 @@ def _learn(
         trainer.step(seen + last)
         progress("refining", step, judging + steps)
     return refiner.eval().requires_grad_(False), tuple(history)
-
-
-def _judged(examples: list[Example], refiner: Refiner, aid: float) -> float:
-    refiner.aid.fill_(aid)
-    return mean_dice(examples, refiner)

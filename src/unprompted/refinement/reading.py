@@ -10,12 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unprompted.backbones.base import Features
-
 SURE = 8.0  # logits beyond this say nothing more
 CHANNELS = 5  # of the pixels: colours, then brightness of the slice before and of the one after
 CELL = 32  # pixels: the coarsest level of a refiner
-_STRIDES = {"pixels": 1, "fine": 4, "middle": 8, "coarse": 16, "logits": 4}
+_STRIDES = {"pixels": 1, "logits": 4}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,31 +22,23 @@ class Reading:
 
     Attributes:
         pixels: ``(N, 5, P, P)`` in 0..1.
-        fine: ``(N, C/8, P/4, P/4)``.
-        middle: ``(N, C/4, P/8, P/8)``.
-        coarse: ``(N, C, P/16, P/16)``.
         logits: ``(N, K, P/4, P/4)``, masks as the method drew them.
     """
 
     pixels: Tensor
-    fine: Tensor
-    middle: Tensor
-    coarse: Tensor
     logits: Tensor
 
     @classmethod
-    def of(cls, features: Features, pixels: Tensor, logits: Tensor, side: int) -> "Reading":
+    def of(cls, pixels: Tensor, logits: Tensor, side: int) -> "Reading":
         """Read one frame.
 
         Args:
-            features: of the frame.
             pixels: of the frame and its neighbours, ``(1, 5, S, S)``.
             logits: ``(K, 1, h, w)``.
             side: P; whatever is finer is averaged.
         """
         masks = logits.detach().float().transpose(0, 1).clamp(-SURE, SURE)
-        parts = (pixels, *features.levels, masks)
-        return cls(*(averaged(p, side // s) for p, s in zip(parts, _STRIDES.values(), strict=True)))
+        return cls(averaged(pixels, side), averaged(masks, side // _STRIDES["logits"]))
 
     @staticmethod
     def stacked(readings: list["Reading"]) -> "Reading":

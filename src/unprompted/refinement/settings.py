@@ -21,7 +21,7 @@ class Refinement:
         crop: largest side of a crop in pixels.
         width: channels at the finest level.
         examples: support frames it learns from, at most.
-        unaided: share of crops that show neither masks nor features, so that pixels alone must do.
+        unaided: share of crops that show no masks, so that pixels alone must do.
         alone: share of crops whose neighbouring slices are copies of the slice itself.
         judged: frames of the case left out that are looked at.
         checks: times they are looked at.
