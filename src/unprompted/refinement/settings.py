@@ -30,7 +30,7 @@ class Refinement:
     """
 
     steps: int = field(default_factory=lambda: DEFAULT_STEPS)
-    steps_per_class: int = 60
+    steps_per_class: int = 120
     learning_rate: float = 2e-3
     batch: int = 4
     crop: int = 128
