@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unprompted.backbones.base import Backbone, Decoded, Features, MemoryEntry, Prompt, Recall
+from unprompted.engine.through import Through
 
 Part = TypeVar("Part")
 
@@ -18,55 +19,14 @@ def in_parts(backbone: Backbone, objects: int | None) -> Backbone:
 
 
 @dataclass(frozen=True, eq=False)
-class InParts:
+class InParts(Through):
     """A backbone whose verbs go through objects part by part; what they give is that of all objects.
 
     Attributes:
-        whole: the backbone.
         objects: most objects at once.
     """
 
-    whole: Backbone
     objects: int
-
-    @property
-    def name(self) -> str:
-        """As the whole."""
-        return self.whole.name
-
-    @property
-    def input_size(self) -> int:
-        """As the whole."""
-        return self.whole.input_size
-
-    @property
-    def channels(self) -> int:
-        """As the whole."""
-        return self.whole.channels
-
-    @property
-    def memory_width(self) -> int:
-        """As the whole."""
-        return self.whole.memory_width
-
-    @property
-    def memory_pool(self) -> int:
-        """As the whole."""
-        return self.whole.memory_pool
-
-    @property
-    def device(self) -> torch.device:
-        """As the whole."""
-        return self.whole.device
-
-    @property
-    def digest(self) -> str:
-        """As the whole."""
-        return self.whole.digest
-
-    def encode(self, frames: Tensor) -> list[Features]:
-        """As the whole: objects have no part in it."""
-        return self.whole.encode(frames)
 
     def attend(self, features: Features, recall: Recall, objects: int) -> Tensor:
         """Conditioned features of all objects, ``(K, C, g, g)``."""

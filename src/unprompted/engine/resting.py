@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unprompted.backbones.base import Backbone, Decoded, Features, MemoryEntry, Prompt, Recall
+from unprompted.backbones.base import Decoded, Features, Prompt, Recall
+from unprompted.engine.through import Through
 
 SURELY_ABSENT = -4.6  # presence logit: 1 % present
 PATIENCE = 3  # looks in a row that found a class surely absent, before it rests
@@ -14,19 +15,17 @@ EVERY = 4  # frames between looks at a class that rests
 
 
 @dataclass(frozen=True, eq=False)
-class Resting:
+class Resting(Through):
     """A backbone before one frame of a sweep: objects that rest are neither attended nor decoded.
 
     A resting object keeps what was last decoded of it, which is that it is absent.
 
     Attributes:
-        whole: the backbone.
         last: masks of the frame before, None before the first.
         sure: looks in a row that found each object surely absent, ``(K,)``.
         frame: frames gone by.
     """
 
-    whole: Backbone
     last: Decoded | None = None
     sure: Tensor | None = None
     frame: int = 0
@@ -45,45 +44,6 @@ class Resting:
             return torch.ones(objects, dtype=torch.bool, device=self.whole.device)
         numbers = torch.arange(objects, device=self.whole.device)
         return (self.sure < PATIENCE) | ((self.frame + numbers) % EVERY == 0)
-
-    @property
-    def name(self) -> str:
-        """As the whole."""
-        return self.whole.name
-
-    @property
-    def input_size(self) -> int:
-        """As the whole."""
-        return self.whole.input_size
-
-    @property
-    def channels(self) -> int:
-        """As the whole."""
-        return self.whole.channels
-
-    @property
-    def memory_width(self) -> int:
-        """As the whole."""
-        return self.whole.memory_width
-
-    @property
-    def memory_pool(self) -> int:
-        """As the whole."""
-        return self.whole.memory_pool
-
-    @property
-    def device(self) -> torch.device:
-        """As the whole."""
-        return self.whole.device
-
-    @property
-    def digest(self) -> str:
-        """As the whole."""
-        return self.whole.digest
-
-    def encode(self, frames: Tensor) -> list[Features]:
-        """As the whole."""
-        return self.whole.encode(frames)
 
     def attend(self, features: Features, recall: Recall, objects: int) -> Tensor:
         """Conditioned features ``(K, C, g, g)``; those of resting objects are the frame's own."""
@@ -112,14 +72,6 @@ class Resting:
             changed[name] = getattr(self.last, name).clone()
             changed[name][awake] = value
         return replace(self.last, **changed)
-
-    def adopt(self, features: Features, masks: Tensor) -> Decoded:
-        """As the whole."""
-        return self.whole.adopt(features, masks)
-
-    def remember(self, features: Features, decoded: Decoded) -> MemoryEntry:
-        """As the whole."""
-        return self.whole.remember(features, decoded)
 
 
 def _some(prompt: Prompt, objects: Tensor) -> Prompt:

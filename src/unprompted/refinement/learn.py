@@ -18,7 +18,7 @@ from unprompted.engine.passes import Finish
 from unprompted.engine.views import World
 from unprompted.methods.base import Method, Progress, SupportFrames
 from unprompted.methods.support_memory import spread
-from unprompted.refinement.examples import Example, Gathering, parts_of
+from unprompted.refinement.examples import Gathering, parts_of
 from unprompted.refinement.network import Refiner
 from unprompted.refinement.reading import Reading
 from unprompted.refinement.settings import Refinement

@@ -55,19 +55,19 @@ def estimate(
     one = names[0] if len(names) == 1 else AUTO_METHOD
     choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, patients=patients)
     model = model_of_call(
-        one,
-        set_,
-        settings,
-        backbone,
-        input_size,
-        dtype,
-        memory_pool,
-        seed,
-        device,
-        views,
-        adapt,
-        refine,
-        adapters,
+        method=one,
+        pairs=set_,
+        settings=settings,
+        backbone=backbone,
+        input_size=input_size,
+        dtype=dtype,
+        memory_pool=memory_pool,
+        seed=seed,
+        device=device,
+        views=views,
+        adapt=adapt,
+        refine=refine,
+        adapters=adapters,
     )
     with Screen(quiet or json, verbose, debug) as screen:
         found = estimate_folder(choice, model, names, screen)

@@ -75,19 +75,19 @@ def segment(
     learn_from = _source(support, task, fixed, labels, axis, shots, sparse, train, patients, seed)
     devices = tuple(device.split(","))
     model = model_of_call(
-        method,
-        set_,
-        settings,
-        backbone,
-        input_size,
-        dtype,
-        memory_pool,
-        seed,
-        devices[0],
-        views,
-        adapt,
-        refine,
-        adapters,
+        method=method,
+        pairs=set_,
+        settings=settings,
+        backbone=backbone,
+        input_size=input_size,
+        dtype=dtype,
+        memory_pool=memory_pool,
+        seed=seed,
+        device=devices[0],
+        views=views,
+        adapt=adapt,
+        refine=refine,
+        adapters=adapters,
     )
     job = Job(
         input,
@@ -150,19 +150,19 @@ def fit(
         raise UsageError("fit needs labelled cases; give their folder with -s")
     choice = SupportChoice(support, tuple(labels or ()), axis_letter(axis), shots, sparse, train, patients)
     model = model_of_call(
-        method,
-        set_,
-        settings,
-        backbone,
-        input_size,
-        dtype,
-        memory_pool,
-        seed,
-        device,
-        views,
-        adapt,
-        refine,
-        adapters,
+        method=method,
+        pairs=set_,
+        settings=settings,
+        backbone=backbone,
+        input_size=input_size,
+        dtype=dtype,
+        memory_pool=memory_pool,
+        seed=seed,
+        device=device,
+        views=views,
+        adapt=adapt,
+        refine=refine,
+        adapters=adapters,
     )
     with Screen(quiet, verbose, debug) as screen:
         fit_folder(choice, model, output, overwrite, screen)
@@ -203,6 +203,7 @@ def _source(
 
 
 def model_of_call(
+    *,
     method: str | None,
     pairs: list[str] | None,
     settings: Path | None,
