@@ -7,6 +7,7 @@ import torch
 
 from unprompted.backbones.base import Backbone
 from unprompted.errors import UsageError
+from unprompted.launched import own_gpu
 from unprompted.methods.base import Method
 from unprompted.registry import BACKBONES, DEFAULT_BACKBONE, METHODS
 
@@ -46,12 +47,14 @@ def load_backbone(
 def resolve_device(device: str) -> str:
     """The torch name of a device word; "gpu" and "cuda" mean the same.
 
+    "auto" is the GPU of this process, where several were started together.
+
     Raises:
         UsageError: there is no such device here.
     """
     name = device.replace("gpu", "cuda")
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return own_gpu() if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:

@@ -1,6 +1,11 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+
+from unprompted.task import read_task
 
 
 @pytest.fixture
@@ -109,3 +114,18 @@ def test_what_refinement_came_to_is_said(call, fit, monkeypatch):
     assert ended.code == 0
     assert "refined" in ended.out
     assert "Dice on the case left out" in ended.out
+
+
+def test_of_several_processes_that_train_together_one_speaks_and_saves(
+    case_folder, tiny_model_folder, tmp_path
+):
+    words = ("fit", "-s", case_folder / "support", "-o", tmp_path / "task", "--backbone", tiny_model_folder)
+    words += ("--method", "sam2-sgp", "--set", "epochs=2", "steps_per_epoch=1", "--no-refine")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = [str(word) for word in (*launcher, "-m", "unprompted", *words)]
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=alone, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("task saved") == 1
+    assert read_task(tmp_path / "task")["method"] == "sam2-sgp"
+    assert not list(tmp_path.glob(".training-*"))

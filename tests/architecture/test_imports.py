@@ -9,8 +9,8 @@ from source import imports, modules
 from unprompted.registry import METHODS
 
 NOUNS = {
-    "catalogue", "errors", "geometry", "images", "intensity", "palette", "prediction", "ranks", "registry",
-    "slices", "support",
+    "catalogue", "errors", "geometry", "images", "intensity", "launched", "palette", "prediction",
+    "ranks", "registry", "slices", "support",
 }  # fmt: skip
 FACADE = {"loading", "quality", "segmenter", "task"}
 CONTRACTS = {"backbones.base", "backbones.adapted", "methods.base", "training.checkpoint"}

@@ -55,16 +55,18 @@ def adapt(
         "support": _digest(support),
         "settings": asdict(settings),
         "objective": repr(objective),
+        "processes": tuner.processes.count,
     }
     training = _Training(tuner, settings, seen, left_out, made_by, checkpoint)
-    budget = Budget(settings, clock, progress, training.resumed())
+    spent = training.resumed()
+    budget = Budget(settings, lambda: tuner.processes.agreed(clock()), progress, spent)
     training.alone(budget)
     history = tuple(tuple(row) for row in training.course.history)
     if not training.course.gained:
-        checkpoint.clear()
+        training.over()
         return Adapted(backbone, base.digest, {}, 0, history)
     training.together(budget, sorted({*seen, *left_out}))
-    checkpoint.clear()
+    training.over()
     return Adapted(tuner.averaged(), base.digest, tuner.tensors(), tuner.step, history)
 
 
@@ -177,7 +179,7 @@ class _Training:
             return 0.0
         self.course = _Course(**found["course"])
         self.tuner.restore(found["state"])
-        self.tuner.source.setstate(found["random"])
+        self.tuner.source.setstate(found["random"][self.tuner.processes.rank])
         return float(found["seconds"])
 
     def alone(self, budget: "Budget") -> None:
@@ -220,19 +222,25 @@ class _Training:
                 self._save(budget)
             tuner.train(cases, spent)
 
+    def over(self) -> None:
+        """Keep no checkpoint any longer."""
+        if self.tuner.processes.rank == 0:
+            self.checkpoint.clear()
+
     def _save(self, budget: "Budget") -> None:
         self.tuner.forget()  # here, so that training goes on alike from the checkpoint and without one
         if not self.checkpoint:
             return
-        self.checkpoint.save(
-            {
-                "made_by": self.made_by,
-                "course": vars(self.course),
-                "state": self.tuner.state(),
-                "random": self.tuner.source.getstate(),
-                "seconds": budget.seconds(),
-            }
-        )
+        processes = self.tuner.processes
+        kept = {
+            "made_by": self.made_by,
+            "course": vars(self.course),
+            "state": self.tuner.state(),
+            "random": processes.gathered(self.tuner.source.getstate()),
+            "seconds": budget.seconds(),
+        }
+        if processes.rank == 0:
+            self.checkpoint.save(kept)
 
 
 class Budget:

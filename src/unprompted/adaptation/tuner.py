@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from unprompted.adaptation.objective import Drawn, Objective, Propagation, stacked
+from unprompted.adaptation.processes import Processes
 from unprompted.adaptation.settings import Adaptation
 from unprompted.backbones.base import MemoryBank, MemoryEntry, Recall
 from unprompted.backbones.lora import merge_adapters
@@ -39,7 +38,9 @@ class Tuner:
         objective: Objective | None = None,
     ) -> None:
         model = copy.deepcopy(backbone.model)
-        self.backbone, self.settings, self.source = backbone, settings, random.Random(seed)
+        self.backbone, self.settings = backbone, settings
+        self.processes = Processes.of(settings.precision, backbone.device)
+        self.source = random.Random(f"{seed}/{rank}" if (rank := self.processes.rank) else seed)
         self.objective = objective or Propagation(settings.single_mask_share)
         groups = self.objective.trained(model, settings, seed)
         self.model = model
@@ -55,11 +56,10 @@ class Tuner:
         self.likeness = self.views[min(self.views)].likeness(self.held, self.objective.measure)
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
         self.average = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-        self.accelerator = _accelerator(settings.precision, backbone.device)
 
     def train(self, cases: list[int], spent: float) -> None:
-        """One optimiser step on frames of the given cases."""
-        settings = self.settings
+        """One optimiser step on frames of the given cases; of several processes, each draws its own."""
+        settings, accelerator = self.settings, self.processes.accelerator
         rate = settings.learning_rate * min(1.0, (self.step + 1) / _WARMUP) * (1 - 0.9 * min(1.0, spent))
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
@@ -68,9 +68,10 @@ class Tuner:
         for oldest in list(view.entries)[: settings.forgotten]:
             del view.entries[oldest]  # made anew, by the present weights, when next asked for
         self.optimiser.zero_grad(set_to_none=True)
-        with self.accelerator.autocast():
+        with accelerator.autocast():
             loss = self._loss(view, self._draw(cases), cases)
-        self.accelerator.backward(loss)
+        accelerator.backward(loss)
+        self.processes.average_gradients(p for p in self.model.parameters() if p.requires_grad)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
@@ -93,7 +94,8 @@ class Tuner:
             total += masks.flatten(1).sum(1) + truth.flatten(1).sum(1)
         asked = [any(self.known[n][k] for n in own) for k in range(self.support.objects)]
         judged = (total > 0) & torch.tensor(asked)
-        return float((2 * overlap[judged] / total[judged]).mean()) if bool(judged.any()) else 0.0
+        dice = float((2 * overlap[judged] / total[judged]).mean()) if bool(judged.any()) else 0.0
+        return self.processes.agreed(dice)
 
     def state(self) -> dict[str, Any]:
         """Everything that training goes on from."""
@@ -242,9 +244,3 @@ def _recall(bank: list[list[MemoryEntry]]) -> Recall:
     """What rows attend to: entry i of every row makes one entry."""
     entries = tuple(MemoryEntry.across_objects(column) for column in zip(*bank, strict=True))
     return MemoryBank(entries).recall(0, 0, 1)
-
-
-def _accelerator(precision: str, device: torch.device) -> Accelerator:
-    """Mixed precision on the device of the backbone."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # it refuses another precision or device
-    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")

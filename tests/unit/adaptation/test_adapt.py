@@ -8,6 +8,7 @@ from fakes import FakeBackbone
 from small import make_backbone, make_support, without
 from unprompted.adaptation import adapt as module
 from unprompted.adaptation.adapt import adapt
+from unprompted.adaptation.processes import Processes
 from unprompted.adaptation.settings import Adaptation
 from unprompted.backbones.adapted import restored
 from unprompted.backbones.weights import parameters_digest
@@ -22,6 +23,7 @@ class Scripted:
         self.scores, self.trained, self.judged = list(scores), [], []
         self.step, self.now, self.lost = 0, 0.0, False
         self.source = random.Random(0)
+        self.processes = Processes.of("no", torch.device("cpu"))
 
     def __call__(self, backbone, support, settings, seed, objective):
         self.backbone = backbone

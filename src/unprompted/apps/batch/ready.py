@@ -12,6 +12,7 @@ from unprompted.apps.batch.prepare import Learnable, describe, read_support
 from unprompted.datasets.pairing import listed
 from unprompted.errors import UsageError
 from unprompted.io.atomic import replacing
+from unprompted.launched import leads
 from unprompted.registry import AUTO_METHOD
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Ready:
 def fit_folder(
     choice: SupportChoice, model: ModelChoice, output: Path, overwrite: bool, watch: Watcher
 ) -> None:
-    """Fit on a folder of labelled cases and save the task.
+    """Fit on a folder of labelled cases and save the task; of several processes, the first one saves.
 
     Raises:
         UsageError: the output folder holds something.
@@ -114,8 +115,9 @@ def fit_folder(
     describe(learnable, watch)
     unfinished = output.parent / f".training-{output.name}.pt"
     task = load_model(learnable, model, watch).fitted(watch, unfinished)
-    with replacing(output) as partial:
-        task.save(partial)
+    if leads():
+        with replacing(output) as partial:
+            task.save(partial)
 
 
 def load_model(learnable: Learnable, model: ModelChoice, watch: Watcher) -> Ready:

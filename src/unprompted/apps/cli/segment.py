@@ -16,6 +16,7 @@ from unprompted.apps.cli.render import Screen
 from unprompted.engine.views import Views
 from unprompted.errors import UsageError
 from unprompted.io.forms import AUTO, checked_form
+from unprompted.launched import leads
 from unprompted.registry import AUTO_METHOD, DEFAULT_METHOD
 
 
@@ -164,7 +165,7 @@ def fit(
         refine=refine,
         adapters=adapters,
     )
-    with Screen(quiet, verbose, debug) as screen:
+    with Screen(quiet or not leads(), verbose, debug) as screen:
         fit_folder(choice, model, output, overwrite, screen)
         screen.say("done", f"task saved; use it with: unprompted segment -t {output} -i IMAGES -o OUT")
 
