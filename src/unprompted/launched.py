@@ -3,6 +3,11 @@
 import os
 
 
+def several() -> bool:
+    """Whether there is more than one process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def leads() -> bool:
     """Whether this process is the only one, or the one of several that writes and speaks."""
     return int(os.environ.get("RANK", "0")) == 0

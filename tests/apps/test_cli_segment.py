@@ -336,3 +336,14 @@ def test_review_asked_for_after_a_run_keeps_what_it_needs_and_touches_no_mask(
     known = json.loads((finished / "review" / "sources.json").read_text())
     assert known["images"] == str((case_folder / "queries").resolve())
     assert bytes_of_masks(finished) == before
+
+
+def test_several_processes_started_together_do_not_write_the_same_results(
+    call, case_folder, fast, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ("-s", case_folder / "support", "-i", case_folder / "queries", "-o", tmp_path / "out")
+    ended = call("segment", *words, *fast)
+    assert ended.code == 2
+    assert "start `fit` so, then segment with -t in one process" in " ".join(ended.err.split())
+    assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from unprompted.apps.cli.render import Screen
 from unprompted.engine.views import Views
 from unprompted.errors import UsageError
 from unprompted.io.forms import AUTO, checked_form
-from unprompted.launched import leads
+from unprompted.launched import leads, several
 from unprompted.registry import AUTO_METHOD, DEFAULT_METHOD
 
 
@@ -66,6 +66,11 @@ def segment(
     from unprompted.apps.batch.records import write_json
     from unprompted.apps.batch.run import segment_folder
 
+    if several():
+        raise UsageError(
+            "several processes were started together, and they would write the same results; start `fit` so, "
+            "then segment with -t in one process, with --device cuda:0,cuda:1 for several GPUs"
+        )
     chosen = {"--method": method, "--set": set_, "--settings": settings}
     fixed = chosen | {
         "--input-size": input_size,
