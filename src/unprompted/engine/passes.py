@@ -25,7 +25,8 @@ from unprompted.methods.base import Method, Progress, Teachable
 from unprompted.prediction import Chosen
 from unprompted.slices import release, room_for
 
-Finish = Callable[[EncodedFrames, int, Tensor], Tensor]  # mask logits (K, 1, h, w) of a frame to better ones
+# mask logits (K, 1, h, w) of a frame to better ones, and the quality (K,) of those
+Finish = Callable[[EncodedFrames, int, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,10 +258,10 @@ class Prepared:
         for position, step in sweep(
             self.method, backbone, self.records[world], frames, self.gallery.views.rest
         ):
-            logits = step.decoded.logits
+            logits, quality = step.decoded.logits, step.quality
             if world.prefix in self.finish:
-                logits = self.finish[world.prefix](frames, position, logits)
-            yield Said(position, logits, step.quality, step.chosen)
+                logits, quality = self.finish[world.prefix](frames, position, logits)
+            yield Said(position, logits, quality, step.chosen)
 
     def _look(self, world: World, region: Region) -> Look:
         return Look.into(world, self.gallery.axis, region)

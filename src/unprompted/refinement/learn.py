@@ -19,7 +19,7 @@ from unprompted.engine.views import World
 from unprompted.methods.base import Method, Progress, SupportFrames
 from unprompted.methods.support_memory import spread
 from unprompted.refinement.examples import Gathering, parts_of
-from unprompted.refinement.network import Refiner
+from unprompted.refinement.network import Refiner, expected_iou
 from unprompted.refinement.reading import Reading
 from unprompted.refinement.settings import Refinement
 from unprompted.refinement.side import side_for
@@ -60,8 +60,9 @@ class Refined:
         return {prefix: partial(_finish, refiner) for prefix, refiner in self.refiners.items()}
 
 
-def _finish(refiner: Refiner, frames: EncodedFrames, position: int, logits: Tensor) -> Tensor:
-    return refiner.refined(frames.shown(position), logits)
+def _finish(refiner: Refiner, frames: EncodedFrames, position: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+    refined = refiner.refined(frames.shown(position), logits)
+    return refined, expected_iou(refined)
 
 
 UNREFINED = Refined()

@@ -126,6 +126,22 @@ class Refiner(nn.Module):
         return self.drawn(Reading.of(pixels, logits, int(self.side))).transpose(0, 1)
 
 
+def expected_iou(logits: Tensor) -> Tensor:
+    """IoU that each mask has if the chances are right, ``(K,)``; 0 of a class found nowhere.
+
+    Of a mask M and chances p: sum of p in M, over the size of M plus the sum of p outside of it.
+
+    Args:
+        logits: ``(K, 1, h, w)`` of classes that exclude each other, background at 0.
+    """
+    chance = _chances(logits.transpose(0, 1))[0]
+    numbers = torch.arange(1, len(chance), device=chance.device)[:, None, None]
+    mask = chance.argmax(dim=0) == numbers
+    chance = chance[1:]
+    inside = (chance * mask).sum(dim=(1, 2))
+    return inside / (mask.sum(dim=(1, 2)) + (chance * ~mask).sum(dim=(1, 2)))
+
+
 def places(side: int, device: torch.device) -> Tensor:
     """Rows and columns of a whole frame, ``(1, 2, side, side)`` in -1..1."""
     line = torch.linspace(-1, 1, side, device=device)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from unprompted.refinement.network import Refiner
+from unprompted.refinement.network import Refiner, expected_iou
 from unprompted.refinement.reading import Reading
 
 SIDE, OBJECTS = 64, 2
@@ -76,3 +76,17 @@ def test_tensors_of_something_else_are_refused(refiner):
         Refiner.restored({"filters": torch.zeros(1)})
     with pytest.raises(RuntimeError):
         Refiner.restored(refiner.state_dict() | {"stem.bias": torch.zeros(1)})
+
+
+def test_the_iou_to_expect_is_that_of_the_chances():
+    # three pixels; chances of background, class 1 and class 2 in each
+    chances = torch.tensor([[0.1, 0.8, 0.1], [0.2, 0.6, 0.2], [0.5, 0.3, 0.2]])
+    logits = (chances[:, 1:] / chances[:, :1]).log().T.reshape(2, 1, 1, 3)
+    # class 1 is found in two pixels, (0.8 + 0.6) / (2 + 0.3); class 2 nowhere
+    torch.testing.assert_close(expected_iou(logits), torch.tensor([1.4 / 2.3, 0.0]))
+
+
+def test_sure_masks_are_expected_to_be_right():
+    logits = torch.full((1, 1, 2, 2), -20.0)
+    logits[0, 0, 0] = 20.0
+    assert float(expected_iou(logits)) == pytest.approx(1.0, abs=1e-4)
