@@ -91,8 +91,9 @@ class Prediction:
     Attributes:
         labels: label map on the query's grid.
         confidence: ``(D, H, W)`` float16 in 0..1, the probability of the label given.
-        quality: ``(D, K)`` float32 in 0..1, predicted IoU times presence, classes by label value; one
-            row a slice along the slice axis the task was fitted with, upwards.
+        quality: ``(D, K)`` float32 in 0..1, predicted IoU times presence, or, of refined masks, the IoU to
+            expect from their chances; classes by label value; one row a slice along the slice axis the task
+            was fitted with, upwards.
         provenance: how it was made.
         chosen: slice to the support chosen for it, best first; empty for methods that choose none.
     """

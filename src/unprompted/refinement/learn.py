@@ -19,11 +19,11 @@ from unprompted.engine.views import World
 from unprompted.methods.base import Method, Progress, SupportFrames
 from unprompted.methods.support_memory import spread
 from unprompted.refinement.examples import Gathering, parts_of
-from unprompted.refinement.network import Refiner, expected_iou
+from unprompted.refinement.network import Refiner
 from unprompted.refinement.reading import Reading
 from unprompted.refinement.settings import Refinement
 from unprompted.refinement.side import side_for
-from unprompted.refinement.trainer import Trainer, mean_dice
+from unprompted.refinement.trainer import Trainer, judge
 
 _MOST_LOSS = 0.01  # of Dice on the cases left out, few as they are, below which masks are left alone
 _LOG = logging.getLogger(__name__)
@@ -61,8 +61,7 @@ class Refined:
 
 
 def _finish(refiner: Refiner, frames: EncodedFrames, position: int, logits: Tensor) -> tuple[Tensor, Tensor]:
-    refined = refiner.refined(frames.shown(position), logits)
-    return refined, expected_iou(refined)
+    return refiner.refined(frames.shown(position), logits)
 
 
 UNREFINED = Refined()
@@ -139,16 +138,17 @@ def _learn(
     refiner.standardise(Reading.stacked([e.reading for e in seen]))
     refiner.to(gathering.backbone.device)
     trainer = Trainer(refiner, settings, judging, random.Random(seed))
-    history, kept = [(0, mean_dice(judged, None))], None
+    history, kept = [(0, judge(judged, None).dice)], None
     best = history[0][1] - _MOST_LOSS
     for step in range(1, judging + 1):
         trainer.step(seen)
         progress("refining", step, judging + steps)
         if step % math.ceil(judging / settings.checks) == 0 or step == judging:
-            found = mean_dice(judged, refiner)
-            if found > best:
-                kept, best = copy.deepcopy(refiner.state_dict()), found
-            history.append((step, found))
+            found = judge(judged, refiner)
+            if found.dice > best:
+                refiner.trust.copy_(found.trust)
+                kept, best = copy.deepcopy(refiner.state_dict()), found.dice
+            history.append((step, found.dice))
     if kept is None:
         return None, tuple(history)
     refiner.load_state_dict(kept)

@@ -44,6 +44,7 @@ class Refiner(nn.Module):
     mean: Tensor
     deviation: Tensor
     side: Tensor
+    trust: Tensor
 
     def __init__(self, objects: int, width: int, side: int) -> None:
         super().__init__()
@@ -60,6 +61,7 @@ class Refiner(nn.Module):
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
         self.register_buffer("side", torch.tensor(side))
+        self.register_buffer("trust", torch.ones(objects))
 
     @classmethod
     def for_frames(cls, reading: Reading, width: int) -> "Refiner":
@@ -121,15 +123,22 @@ class Refiner(nn.Module):
         ground, *chances = ((aided + alone) / 2).log().split(1, dim=1)
         return torch.cat(chances, dim=1) - ground
 
-    def refined(self, pixels: Tensor, logits: Tensor) -> Tensor:
-        """Masks of one frame redrawn: logits ``(K, 1, h, w)`` to ``(K, 1, P, P)``."""
-        return self.drawn(Reading.of(pixels, logits, int(self.side))).transpose(0, 1)
+    def refined(self, pixels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks of one frame redrawn, with their quality.
+
+        Logits ``(K, 1, h, w)`` become ``(K, 1, P, P)``, and there is a quality ``(K,)`` of these. It is the
+        IoU to expect, lowered by `trust`: what IoU was in cases left out, as a share of what was to be
+        expected there.
+        """
+        drawn = self.drawn(Reading.of(pixels, logits, int(self.side))).transpose(0, 1)
+        inside, union = expected_overlap(drawn)
+        return drawn, self.trust * inside / union
 
 
-def expected_iou(logits: Tensor) -> Tensor:
-    """IoU that each mask has if the chances are right, ``(K,)``; 0 of a class found nowhere.
+def expected_overlap(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels of intersection and of union with the truth to expect of masks, ``(K,)``, if chances are right.
 
-    Of a mask M and chances p: sum of p in M, over the size of M plus the sum of p outside of it.
+    Of a mask M and chances p: the sum of p in M, and the size of M plus the sum of p outside of it.
 
     Args:
         logits: ``(K, 1, h, w)`` of classes that exclude each other, background at 0.
@@ -139,7 +148,7 @@ def expected_iou(logits: Tensor) -> Tensor:
     mask = chance.argmax(dim=0) == numbers
     chance = chance[1:]
     inside = (chance * mask).sum(dim=(1, 2))
-    return inside / (mask.sum(dim=(1, 2)) + (chance * ~mask).sum(dim=(1, 2)))
+    return inside, mask.sum(dim=(1, 2)) + (chance * ~mask).sum(dim=(1, 2))
 
 
 def places(side: int, device: torch.device) -> Tensor:

@@ -2,14 +2,14 @@
 
 import math
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unprompted.refinement.examples import Example
-from unprompted.refinement.network import Refiner, places
+from unprompted.refinement.network import Refiner, expected_overlap, places
 from unprompted.refinement.reading import CELL, Reading
 from unprompted.refinement.settings import Refinement
 from unprompted.training.losses import exclusive_loss
@@ -85,23 +85,58 @@ class Trainer:
         return example.reading.crop(row, column, kept), example.labels[:, rows, columns], example.asked, place
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What masks of some frames are worth, class by class.
+
+    Attributes:
+        intersection: pixels that are found and true, ``(K,)``.
+        union: pixels that are found or true.
+        expected: IoU that the masks' own chances make expect; 1 of masks as the method drew them.
+        shown: whether the frames show a class.
+    """
+
+    intersection: Tensor
+    union: Tensor
+    expected: Tensor
+    shown: Tensor
+
+    @property
+    def dice(self) -> float:
+        """Mean over the classes that are shown, 0 where none is."""
+        dice = 2 * self.intersection / (self.intersection + self.union).clamp(min=1)
+        return float(dice[self.shown].mean()) if bool(self.shown.any()) else 0.0
+
+    @property
+    def trust(self) -> Tensor:
+        """IoU as a share of what was to be expected, ``(K,)``, at most 1.
+
+        A class counts half, the mean of all half: few frames judge. One that is not shown has the mean.
+        """
+        share = (self.intersection / self.union.clamp(min=1) / self.expected.clamp(min=1e-6)).clamp(max=1)
+        mean = share[self.shown].mean() if bool(self.shown.any()) else torch.tensor(1.0)
+        return torch.where(self.shown, (share + mean) / 2, mean)
+
+
 @torch.no_grad()
-def mean_dice(examples: list[Example], refiner: Refiner | None) -> float:
-    """Dice over some frames together, mean over the classes they show; None judges the masks as they are."""
+def judge(examples: list[Example], refiner: Refiner | None) -> Judged:
+    """What masks of some frames are worth all together; None judges them as the method drew them."""
     objects = examples[0].asked.shape[1]
-    overlap, total, shown = (torch.zeros(objects) for _ in range(3))
+    intersection, union, true, inside, around = (torch.zeros(objects) for _ in range(5))
     for example in examples:
         reading = Reading.stacked([example.reading])
         logits = reading.logits.cpu()
         if refiner:
             logits = refiner.drawn(reading.to(refiner.mean.device)).cpu()
+            for total, part in zip((inside, around), expected_overlap(logits.transpose(0, 1)), strict=True):
+                total += part
         full = F.interpolate(logits, example.labels.shape[-2:], mode="bilinear", align_corners=False)
         strongest, index = full.max(dim=1)
         number = torch.where(strongest > 0, index + 1, 0)
         for k in range(objects):
-            found, true = number == k + 1, example.labels == k + 1
-            overlap[k] += (found & true).sum()
-            total[k] += found.sum() + true.sum()
-            shown[k] += true.sum()
-    dice = 2 * overlap / total.clamp(min=1)
-    return float(dice[shown > 0].mean()) if bool((shown > 0).any()) else 0.0
+            found, labelled = number == k + 1, example.labels == k + 1
+            intersection[k] += (found & labelled).sum()
+            union[k] += (found | labelled).sum()
+            true[k] += labelled.sum()
+    expected = inside / around if refiner else torch.ones(objects)
+    return Judged(intersection, union, expected, true > 0)

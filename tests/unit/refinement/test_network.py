@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from unprompted.refinement.network import Refiner, expected_iou
+from unprompted.refinement.network import Refiner, expected_overlap
 from unprompted.refinement.reading import Reading
 
 SIDE, OBJECTS = 64, 2
@@ -27,14 +27,15 @@ def place():
 
 
 def test_masks_come_out_at_the_side_that_is_worked_on(refiner):
-    assert refiner.refined(frame(), masks()).shape == (OBJECTS, 1, SIDE, SIDE)
+    drawn, quality = refiner.refined(frame(), masks())
+    assert (drawn.shape, quality.shape) == ((OBJECTS, 1, SIDE, SIDE), (OBJECTS,))
 
 
 @pytest.mark.parametrize("part", [0, 1], ids=["pixels", "masks"])
 def test_every_part_that_is_read_matters(refiner, part):
-    expected = refiner.refined(frame(), masks())
+    expected, _ = refiner.refined(frame(), masks())
     changed = [(1 - frame(), masks()), (frame(), -masks())][part]
-    assert not torch.allclose(refiner.refined(*changed), expected, atol=1e-4)
+    assert not torch.allclose(refiner.refined(*changed)[0], expected, atol=1e-4)
 
 
 def test_frames_that_are_not_aided_show_pixels_and_place_alone(refiner):
@@ -66,8 +67,12 @@ def test_standardised_pixels_have_mean_0_and_deviation_1(refiner):
 
 
 def test_a_restored_refiner_draws_the_same(refiner):
+    refiner.trust.fill_(0.25)
     again = Refiner.restored(refiner.state_dict())
-    assert torch.equal(again.refined(frame(), masks()), refiner.refined(frame(), masks()))
+    for found, expected in zip(
+        again.refined(frame(), masks()), refiner.refined(frame(), masks()), strict=True
+    ):
+        assert torch.equal(found, expected)
     assert not any(p.requires_grad for p in again.parameters())
 
 
@@ -78,15 +83,19 @@ def test_tensors_of_something_else_are_refused(refiner):
         Refiner.restored(refiner.state_dict() | {"stem.bias": torch.zeros(1)})
 
 
-def test_the_iou_to_expect_is_that_of_the_chances():
+def test_the_overlap_to_expect_is_that_of_the_chances():
     # three pixels; chances of background, class 1 and class 2 in each
     chances = torch.tensor([[0.1, 0.8, 0.1], [0.2, 0.6, 0.2], [0.5, 0.3, 0.2]])
     logits = (chances[:, 1:] / chances[:, :1]).log().T.reshape(2, 1, 1, 3)
-    # class 1 is found in two pixels, (0.8 + 0.6) / (2 + 0.3); class 2 nowhere
-    torch.testing.assert_close(expected_iou(logits), torch.tensor([1.4 / 2.3, 0.0]))
+    # class 1 is found in two pixels, class 2 nowhere
+    inside, union = expected_overlap(logits)
+    torch.testing.assert_close(inside, torch.tensor([0.8 + 0.6, 0.0]))
+    torch.testing.assert_close(union, torch.tensor([2 + 0.3, 0.1 + 0.2 + 0.2]))
 
 
-def test_sure_masks_are_expected_to_be_right():
-    logits = torch.full((1, 1, 2, 2), -20.0)
-    logits[0, 0, 0] = 20.0
-    assert float(expected_iou(logits)) == pytest.approx(1.0, abs=1e-4)
+def test_quality_is_the_iou_to_expect_times_trust(refiner):
+    drawn, quality = refiner.refined(frame(), masks())
+    inside, union = expected_overlap(drawn)
+    torch.testing.assert_close(quality, inside / union)
+    refiner.trust.copy_(torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(refiner.refined(frame(), masks())[1], quality * torch.tensor([0.5, 1.0]))
