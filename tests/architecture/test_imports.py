@@ -84,7 +84,7 @@ HEAVY = [
 
 
 def layer_of(name):
-    first = name.split(".")[0]
+    first = name.split(".")[0].replace("__main__", "apps")
     if first in NOUNS:
         return "nouns"
     return "facade" if first in FACADE else first
