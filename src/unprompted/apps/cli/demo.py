@@ -17,6 +17,7 @@ def demo(
     set_: options.Set = None,
     settings: options.Settings = None,
     backbone: options.Backbone = None,
+    refine: options.Refine = True,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
@@ -29,7 +30,7 @@ def demo(
 
     name = method or DEFAULT_METHOD
     chosen = settings_of_call(set_ or (), settings, name)
-    model = ModelChoice(name, chosen, backbone, device=device, seed=seed)
+    model = ModelChoice(name, chosen, backbone, device=device, seed=seed, refine=refine)
     with Screen(quiet, verbose, debug) as screen:
         made = demonstrate(output, model, screen)
         screen.table(*class_table(made.summary))
