@@ -92,7 +92,7 @@ def test_the_network_is_really_cut_off(installed, cut_off, tmp_path):
 @pytest.mark.skipif(shipped.folder() is None, reason="the built-in weights are not in this checkout")
 def test_the_demo_runs_without_a_network(installed, cut_off, tmp_path):
     """With the built-in weights and the method that learns nothing, which is the quickest."""
-    quickest = ("--method", "sam2-mask", "--set", "supports=1", "--no-refine")
+    quickest = ("--method", "sam2-mask", "--set", "supports=1")
     program = installed / "bin" / "unprompted"
     ended = run(*cut_off, program, "demo", *quickest, "--device", "cpu", cwd=tmp_path, home=tmp_path)
     assert ended.returncode == 0, ended.stderr
