@@ -12,17 +12,18 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from unprompted import FittedSegmenter, Segmenter, load_backbone
 from unprompted.datasets.base import CaseFiles
 from unprompted.datasets.folder import load_case, recognise
 from unprompted.evaluation.estimate import estimate
+from unprompted.evaluation.foretold import agreement
 from unprompted.evaluation.metrics import overlaps
 from unprompted.loading import make_method
 from unprompted.quality import QualityCheck
@@ -62,29 +63,11 @@ def judged(task: FittedSegmenter, queries: Sequence[CaseFiles], names: dict[int,
     return rows
 
 
-def agreement(rows: Sequence[dict], key: str) -> dict[str, Any]:
-    """How well a prediction orders cases: over case means, over (case, class), and for the worst fifth."""
-    pairs = [
-        [
-            (row["dice"][name], row[key][name])
-            for name in row["dice"]
-            if None not in (row["dice"][name], row[key][name])
-        ]
-        for row in rows
-    ]
-    means = np.array([np.mean(own, axis=0) for own in pairs if own])
-    every = np.array([pair for own in pairs for pair in own])
-    worst = math.ceil(len(means) / 5)
-    lowest = [set(np.argsort(column, kind="stable")[:worst].tolist()) for column in means.T]
-    return {
-        "cases": len(means),
-        "spearman_cases": _rounded(spearmanr(*means.T).statistic),
-        "spearman_classes": _rounded(spearmanr(*every.T).statistic),
-        "mean_error": _rounded(float((every[:, 1] - every[:, 0]).mean())),
-        "mean_absolute_error": _rounded(float(np.abs(every[:, 1] - every[:, 0]).mean())),
-        "worst_fifth": worst,
-        "worst_fifth_hit": len(lowest[0] & lowest[1]),
-    }
+def order(rows: Sequence[dict], key: str) -> dict[str, Any]:
+    """How well a prediction orders cases."""
+    found = agreement([(list(row["dice"].values()), [row[key][n] for n in row["dice"]]) for row in rows])
+    assert found is not None
+    return {name: _rounded(value) for name, value in asdict(found).items()}
 
 
 def run(
@@ -131,8 +114,8 @@ def compared(expected: dict[str, Any], rows: Sequence[dict]) -> dict[str, Any]:
             "per_class": per_class,
             "mean_absolute_error": _rounded(fmean(errors)) if errors else None,
         },
-        "after": agreement(rows, "predicted"),
-        "after_own_quality_only": agreement(rows, "own"),
+        "after": order(rows, "predicted"),
+        "after_own_quality_only": order(rows, "own"),
         "seconds_a_case": {key: round(value, 2) for key, value in spent.items()},
     }
 
@@ -151,14 +134,14 @@ def table() -> str:
         lines.append(
             f"| {r['set']} | {r['method']} | {after['cases']} | {'; '.join(classes)} | "
             f"{r['before']['mean_absolute_error']} | {after['spearman_cases']} ({own['spearman_cases']}) | "
-            f"{after['worst_fifth_hit']} ({own['worst_fifth_hit']}) of {after['worst_fifth']} | "
+            f"{after['worst_fifth_found']} ({own['worst_fifth_found']}) of {after['worst_fifth']} | "
             f"{spent['segment_s']}, {spent['judge_s']} |"
         )
     return "\n".join(lines)
 
 
-def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 4)
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else round(value, 4)
 
 
 def main() -> None:

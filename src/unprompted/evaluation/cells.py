@@ -116,7 +116,7 @@ def run_cell(
         **fitted.about,
         "overall": _rounded(summary["foreground_mean"]) | _other_dice(results, slices, episode.classes),
         "per_class": {name: _rounded(summary["mean"][str(value)]) for value, name in episode.classes.items()},
-        "cases": _by_case(summary),
+        "cases": _by_case(summary, asked.predicted),
         "machine": {
             "cpu": platform.processor() or platform.machine(),
             "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
@@ -134,6 +134,7 @@ class _Asked:
     ) -> None:
         self.cell, self.episode, self.dataset, self.fitted = cell, episode, dataset, fitted
         self.pictures = pictures
+        self.predicted: dict[str, tuple[float | None, ...]] = {}
         self._worst: list[tuple[float, str]] = []
 
     def all_queries(
@@ -147,15 +148,17 @@ class _Asked:
             progress(self.cell.label, number, len(self.episode.queries))
             volume, truth = slices_that_count(*self.dataset.load(case), self.cell.slices)
             begun = time.perf_counter()
-            labels = self.fitted.segment(volume)
+            answer = self.fitted.segment(volume)
             seconds += time.perf_counter() - begun
+            if answer.predicted is not None:
+                self.predicted[case] = answer.predicted
             in_mm = self.cell.dataset.mm and has_mm(truth)
             tolerance = self.cell.tolerance_mm if in_mm else None
-            result = measured(case, labels, truth, self.episode.classes, tolerance)
+            result = measured(case, answer.labels, truth, self.episode.classes, tolerance)
             results.append(result)
             for value, dices in slices.items():
-                dices.append(slice_dice(labels, truth, value))
-            self._keep_if_bad(result, volume, truth, labels)
+                dices.append(slice_dice(answer.labels, truth, value))
+            self._keep_if_bad(result, volume, truth, answer.labels)
         return results, slices, seconds
 
     def _keep_if_bad(self, result: CaseResult, volume: Volume, truth: LabelMap, labels: LabelMap) -> None:
@@ -190,12 +193,17 @@ def _pooled(overlaps: list[Overlap]) -> Overlap:
     return Overlap(*(sum(getattr(o, name) for o in overlaps) for name in ("tp", "fp", "fn", "tn")))
 
 
-def _by_case(summary: Mapping[str, Any]) -> dict[str, dict[str, list[float | None]]]:
+def _by_case(
+    summary: Mapping[str, Any], predicted: Mapping[str, tuple[float | None, ...]]
+) -> dict[str, dict[str, list[float | None]]]:
     names = [name for name in _BY_CASE if name == "Dice" or summary["tolerance_mm"] is not None]
-    return {
+    found = {
         case["case"]: {name: [_short(case["metrics"][v][name]) for v in summary["classes"]] for name in names}
         for case in summary["metric_per_case"]
     }
+    for case, dices in predicted.items():
+        found[case]["predicted"] = list(dices)
+    return found
 
 
 def _rounded(entry: Mapping[str, Any]) -> dict[str, Any]:

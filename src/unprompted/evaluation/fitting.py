@@ -22,9 +22,22 @@ if TYPE_CHECKING:
 
 _REFINING = "unprompted.refinement.learn"
 
-Segment = Callable[[Volume], LabelMap]
 Progress = Callable[[str, float, float], None]
 Labelled = Sequence[tuple[Volume, LabelMap]]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a method says of one query.
+
+    Attributes:
+        labels: on the query's own grid.
+        predicted: the Dice that each class of the cell is thought to have, None where that is open; None of
+            methods that predict none.
+    """
+
+    labels: LabelMap
+    predicted: tuple[float | None, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +45,11 @@ class Fitted:
     """A method after its support.
 
     Attributes:
-        segment: labels of a query on its own grid.
+        segment: the answer to a query.
         about: what the result should say of the fit, as JSON types.
     """
 
-    segment: Segment
+    segment: Callable[[Volume], Answer]
     about: Mapping[str, Any]
 
 
@@ -75,11 +88,14 @@ def fit(
     """
     if cell.method.peer is not None:
         trained = _peer(cell).fit(support, classes, cell.draw.seed, progress)
-        return Fitted(trained.segment, {"weights_sha256": None, "training": trained.about})
+        about: dict[str, Any] = {"weights_sha256": None, "training": trained.about}
+        return Fitted(lambda volume: Answer(trained.segment(volume)), about)
+    from unprompted.quality import QualityCheck
+
     examples, axis = _sliced(support, patients, classes)
     segmenter = _segmenter(cell, adapters.task if adapters else None)
     fitted = segmenter.fit(examples, axis=axis, seed=cell.draw.seed, progress=progress)
-    about: dict[str, Any] = {"weights_sha256": _backbone(cell).digest}
+    about = {"weights_sha256": _backbone(cell).digest}
     if adapters is not None:
         about |= {"adapters_sha256": adapters.digest}
     elif fitted.adapted is not None:
@@ -88,7 +104,14 @@ def fit(
         about["refine_history"] = {world or "plain": told for world, told in fitted.refined.history.items()}
     if cell.lends and fitted.adapted is not None:
         _keep(fitted, _place(cell, lent, examples))
-    return Fitted(lambda volume: fitted.segment(volume).labels, about)
+    check = QualityCheck.of(fitted, round_trip=False)
+
+    def answer(volume: Volume) -> Answer:
+        prediction = fitted.segment(volume)
+        told = {judged.name: judged.dice for judged in check.judge(volume, prediction)}
+        return Answer(prediction.labels, tuple(told[name] for name in classes.values()))
+
+    return Fitted(answer, about)
 
 
 def borrowed(

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from unprompted.evaluation.benchmark import PICTURES, Done
 from unprompted.evaluation.files import number
+from unprompted.evaluation.foretold import agreement, cases_of
 from unprompted.evaluation.groups import Group, groups_of
 from unprompted.evaluation.pages import Section, html_page, markdown_page
 from unprompted.evaluation.recipe import Recipe
@@ -19,6 +20,8 @@ _MEANING = {
 }
 _COLUMNS = ["method", "Dice", "over supports", "95 % over cases", "NSD", "HD95 mm", "missed", "spurious",
             "fit s", "s a case", "supports", "published"]  # fmt: skip
+_FORETOLD = ["method", "cases", "rank correlation: cases", "cases and classes", "predicted less measured",
+             "absolute error", "worst fifth found"]  # fmt: skip
 
 
 def write_report(recipe: Recipe, outcomes: Sequence[Done], output: Path, name: str) -> list[Path]:
@@ -54,7 +57,8 @@ def _sections(recipe: Recipe, groups: Sequence[Group], outcomes: Sequence[Done])
                 recipe, dataset.name, shots, here
             )
             sections.append(Section(title, _asked(here), tuple(_COLUMNS), tuple(rows)))
-            sections.append(_per_class(title, here))
+            sections += [_per_class(title, here), *_foretold(title, here)]
+    sections += _foretold("All sets together", groups) if len(recipe.datasets) > 1 else []
     failed = tuple(f"{d.planned.cell.label}: {d.problem}" for d in outcomes if d.result is None)
     old = tuple(d.planned.cell.label for d in outcomes if d.outdated)
     if failed:
@@ -137,6 +141,37 @@ def _per_class(title: str, groups: Sequence[Group]) -> Section:
             cells.append(number(fmean(known) if known else None))
         rows.append((group.method, *cells))
     return Section(f"{title}: 3D Dice per class", (), ("method", *classes), tuple(rows))
+
+
+def _foretold(title: str, groups: Sequence[Group]) -> list[Section]:
+    """How well Dice was predicted without truth, method by method over all choices of the support."""
+    rows = []
+    for method in dict.fromkeys(group.method for group in groups):
+        results = [result for group in groups if group.method == method for result in group.results]
+        found = agreement(cases_of(results))
+        if found is not None:
+            rows.append(
+                (
+                    method,
+                    str(found.cases),
+                    number(found.spearman_cases, 2),
+                    number(found.spearman_classes, 2),
+                    number(found.mean_error),
+                    number(found.mean_absolute_error),
+                    f"{found.worst_fifth_found} of {found.worst_fifth}",
+                )
+            )
+    remarks = (
+        "Predicted without truth, as in quality.csv, against measured Dice. Spearman's rank correlation over "
+        "cases, each the mean of its classes, and over pairs of case and class.",
+        "Worst fifth found: how many of the worst fifth of cases are among as many lowest predicted; chance "
+        "finds a fifth of them.",
+    )
+    return (
+        [Section(f"{title}: Dice predicted without truth", remarks, tuple(_FORETOLD), tuple(rows))]
+        if rows
+        else []
+    )
 
 
 def _pictures_of(done: Done, output: Path) -> list[Path]:

@@ -220,3 +220,28 @@ def test_failures_are_in_the_report(page):
     text = page(recipe({"peer": "shifted", "settings": {"fails": True}}))
     assert "## Cells without result" in text
     assert "UsageError: nothing can be learned here" in text
+
+
+@dataclass(frozen=True)
+class Gradual(Squares):
+    """Six cases of one slice whose square is brighter from case to case."""
+
+    def load(self, case):
+        labels = np.zeros((1, 32, 32), np.uint8)
+        labels[:, 8:20, 8:20] = 1
+        spacing = (4.0, 1.0, 1.0)
+        voxels = (labels * (40 + 10 * ord(case) % 60)).astype(np.float32)
+        return Volume(voxels, make_labels(labels, spacing).grid, name=case), make_labels(labels, spacing)
+
+
+def test_the_report_compares_predicted_with_measured_dice(page, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        registry.DATASETS, "_own", registry.DATASETS._own | {"squares": f"{__name__}:Gradual"}
+    )
+    text = page(recipe({"method": "sam2-mask", "refine": False}, {"name": "exact", "peer": "shifted"}))
+    (section,) = [part for part in text.split("\n## ") if "Dice predicted without truth" in part[:80]]
+    assert "| sam2-mask | 5 |" in section
+    assert "exact" not in section
+    (cell,) = (tmp_path / "cells").glob("*sam2-mask*")
+    for scores in json.loads(cell.read_text())["cases"].values():
+        assert 0 <= scores["predicted"][0] <= 1
