@@ -21,7 +21,7 @@ def method(request, single_thread):
     return make_method(request.param, {name: value for name, value in CHEAP.items() if name in known})
 
 
-@pytest.mark.parametrize("views", ["flips,histogram", "neighbours,zoom,body,rest", "axes"])
+@pytest.mark.parametrize("views", ["flips,histogram", "neighbours,zoom,body,rest,near", "axes"])
 def test_a_task_with_views_finds_its_support_again_and_is_saved(method, views, tmp_path):
     volume, labels = make_subject(**ROUND)
     fitted = Segmenter(method, FakeBackbone(), Views.named(views)).fit([(volume, labels)])

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_SQUARES = 8  # along each side of a frame
 _ROWS = 256  # queries weighed at once, so that their weights stay in the cache
 
 
@@ -45,6 +46,8 @@ def attended(
     codes: Tensor,
     pointers: int,
     pool: int = 1,
+    places: Tensor | None = None,
+    whole: int = 0,
 ) -> Tensor:
     """What `module` gives for every object.
 
@@ -56,6 +59,9 @@ def attended(
         codes: position codes of the tokens, ``(N, M)``.
         pointers: how many of the last tokens are pointers, which have no place in the frame.
         pool: side of the squares whose mean each token is; it then counts as all of them.
+        places: where each object is looked for, ``(K, HW)`` bool; None for everywhere. Of other places the
+            mean of those in a square asks memory for all of them, and stands for them in memory.
+        whole: how many of the first entries of memory keep all of their tokens.
 
     Returns:
         ``(K, HW, C)``.
@@ -63,17 +69,60 @@ def attended(
     first, *others = module.layers
     ids = module.position_ids.float()
     turns = _turns(module, ids)
-    keyed = _Keys(codes, _turns(module, pooled(ids, pool)), pointers, pool)
+    every = _Keys(codes, _turns(module, pooled(ids, pool)), pointers, _pool_bias(codes, pointers, pool))
     alike = current + 0.1 * position
     alike = alike + _looked_around(first, alike, turns)
     results = []
-    for tokens in memory.contiguous():
-        found = _remembered(first, alike, tokens, turns, keyed)
+    for row, tokens in enumerate(memory.contiguous()):
+        asking = None if places is None or bool(places[row].all()) else Asking.of(places[row])
+        found = asked = alike if asking is None else asking.means(alike)
+        here = turns if asking is None else _turns(module, asking.means(ids))
+        bias = None if asking is None else asking.bias
+        keyed = every
+        if asking is not None and pool == 1:
+            keyed, tokens = every.narrowed(tokens, asking, here, whole)
+        found = _remembered(first, found, tokens, here, keyed)
         for layer in others:
-            found = found + _looked_around(layer, found, turns)
-            found = _remembered(layer, found, tokens, turns, keyed)
+            found = found + _looked_around(layer, found, here, bias)
+            found = _remembered(layer, found, tokens, here, keyed)
+        if asking is not None:
+            found = alike + (found - asked)[asking.group]
         results.append(module.layer_norm(found))
     return torch.stack(results)
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """Who asks memory: some places for themselves, all others of a square together.
+
+    Attributes:
+        group: who asks for each place, ``(HW,)``.
+        sizes: for how many places each asks, ``(n,)``.
+    """
+
+    group: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, places: Tensor) -> "Asking":
+        """Those who ask where these places ``(HW,)`` bool ask for themselves."""
+        side = round(len(places) ** 0.5)
+        rows = torch.arange(side, device=places.device) // max(1, side // _SQUARES)
+        squares = (rows[:, None] * side + rows).flatten()
+        alone = len(places) + torch.arange(len(places), device=places.device)
+        _, group, sizes = torch.where(places, alone, squares).unique(return_inverse=True, return_counts=True)
+        return cls(group, sizes)
+
+    def means(self, cells: Tensor) -> Tensor:
+        """The mean of each group, ``(HW, ...)`` to ``(n, ...)``."""
+        sums = cells.new_zeros(len(self.sizes), *cells.shape[1:], dtype=torch.float32)
+        sums.index_add_(0, self.group, cells.float())
+        return (sums / self.sizes.view(-1, *(1,) * (cells.ndim - 1))).to(cells.dtype)
+
+    @property
+    def bias(self) -> Tensor:
+        """What is added to scores ``(n,)``, so that each counts as often as the places it asks for."""
+        return self.sizes.float().log()
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,35 +133,50 @@ class _Keys:
         codes: their position codes, ``(N, M)``.
         turns: rotary code of the places of one entry, ``(n, C/2)``.
         pointers: how many of the last tokens are pointers.
-        pool: side of the squares whose mean a token is.
+        bias: what is added to scores ``(N,)``, so that a mean of places counts as often as they would.
     """
 
     codes: Tensor
     turns: Tensor
     pointers: int
-    pool: int
+    bias: Tensor | None
 
     def of(self, attention: Any, tokens: Tensor) -> Tensor:
         """Keys ``(N, C)`` of the tokens ``(N, M)`` of one object."""
         keys, placed = attention.k_proj(tokens + self.codes), len(tokens) - self.pointers
         return torch.cat([_turned(keys[:placed], self.turns), keys[placed:]])
 
-    @property
-    def bias(self) -> Tensor | None:
-        """What is added to scores ``(N,)``, so that the mean of some places counts as often as they would."""
-        if self.pool == 1:
-            return None
-        bias = self.codes.new_zeros(len(self.codes))
-        bias[: len(bias) - self.pointers] = 2 * math.log(self.pool)
-        return bias
+    def narrowed(self, tokens: Tensor, asking: "Asking", turns: Tensor, whole: int) -> tuple["_Keys", Tensor]:
+        """The same for the means ``(n, M)`` of groups of places in all but the first `whole` entries."""
+        cells, placed = len(asking.group), len(tokens) - self.pointers
+        first, entries = whole * cells, placed // cells - whole
+
+        def means(found: Tensor) -> Tensor:
+            by_place = found[first:placed].unflatten(0, (entries, cells)).transpose(0, 1)
+            narrow = asking.means(by_place).transpose(0, 1).flatten(0, 1)
+            return torch.cat([found[:first], narrow, found[placed:]])
+
+        none = asking.bias.new_zeros
+        bias = torch.cat([none(first), asking.bias.repeat(entries), none(self.pointers)])
+        all_turns = torch.cat([self.turns.repeat(whole, 1), turns.repeat(entries, 1)])
+        return _Keys(means(self.codes), all_turns, self.pointers, bias), means(tokens)
 
 
-def _looked_around(layer: Any, found: Tensor, turns: Tensor) -> Tensor:
+def _pool_bias(codes: Tensor, pointers: int, pool: int) -> Tensor | None:
+    """What makes means over squares count as often as the places in them."""
+    if pool == 1:
+        return None
+    bias = codes.new_zeros(len(codes))
+    bias[: len(bias) - pointers] = 2 * math.log(pool)
+    return bias
+
+
+def _looked_around(layer: Any, found: Tensor, turns: Tensor, bias: Tensor | None = None) -> Tensor:
     """Self-attention of a frame ``(HW, C)``."""
     attention, seen = layer.self_attn, layer.layer_norm1(found)
     queries = _turned(attention.q_proj(seen) * attention.scaling, turns)
     keys = _turned(attention.k_proj(seen), turns)
-    result: Tensor = attention.o_proj(_weighed(queries, keys, attention.v_proj(seen)))
+    result: Tensor = attention.o_proj(_weighed(queries, keys, attention.v_proj(seen), bias))
     return result
 
 
@@ -128,6 +192,7 @@ def _remembered(layer: Any, found: Tensor, tokens: Tensor, turns: Tensor, keyed:
 
 def _weighed(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
     """The mean of values ``(N, V)`` for each query ``(HW, C)``, by the softmax over keys ``(N, C)``."""
+    bias = None if bias is None else bias.to(keys.dtype)
     parts = queries.split(_ROWS)
     return torch.cat([F.linear(part, keys, bias).softmax(dim=-1) @ values for part in parts])
 

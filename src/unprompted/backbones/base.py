@@ -118,10 +118,21 @@ class Recall:
     Attributes:
         tokens: ``(slot, (HW, K, M))`` pairs; slot 0 is support, slot n a frame n steps back.
         pointers: ``(steps back, (K, C))`` pairs.
+        places: where each object is looked for, ``(K, HW)`` bool; None for everywhere. A backbone that gains
+            nothing by it may look everywhere.
     """
 
     tokens: tuple[tuple[int, Tensor], ...] = ()
     pointers: tuple[tuple[int, Tensor], ...] = ()
+    places: Tensor | None = None
+
+    def of(self, objects: Tensor | slice) -> "Recall":
+        """The same of some objects, given as indices ``(k,)``, as ``(K,)`` bool or as a slice."""
+        return Recall(
+            tuple((slot, tokens[:, objects]) for slot, tokens in self.tokens),
+            tuple((back, pointer[objects]) for back, pointer in self.pointers),
+            None if self.places is None else self.places[objects],
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -154,6 +154,8 @@ class Sam2Backbone:
                 whole[:, 0],
                 pointers.shape[0],
                 self.memory_pool,
+                recall.places,
+                sum(slot == 0 for slot, _ in recall.tokens),
             )
         else:
             fused = self.model.memory_attention(

@@ -32,7 +32,7 @@ class InParts(Through):
         """Conditioned features of all objects, ``(K, C, g, g)``."""
         return torch.cat(
             [
-                self.whole.attend(features, _recalled(recall, part), part.stop - part.start)
+                self.whole.attend(features, recall.of(part), part.stop - part.start)
                 for part in self._parts(objects)
             ]
         )
@@ -58,13 +58,6 @@ class InParts(Through):
     def _parts(self, objects: int) -> Iterator[slice]:
         for start in range(0, objects, self.objects):
             yield slice(start, min(start + self.objects, objects))
-
-
-def _recalled(recall: Recall, part: slice) -> Recall:
-    return Recall(
-        tuple((slot, tokens[:, part]) for slot, tokens in recall.tokens),
-        tuple((back, pointer[part]) for back, pointer in recall.pointers),
-    )
 
 
 def _of_each(record: Part, part: slice) -> Part:

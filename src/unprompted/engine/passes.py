@@ -254,10 +254,8 @@ class Prepared:
         shown = self.gallery.shown(stack, self._look(world, region))
         again = self.method.looks_ahead  # else no frame is needed twice, so none is kept
         frames = EncodedFrames(self.backbone, shown, limits if again else replace(limits, kept_bytes=0))
-        backbone = in_parts(self.backbone, limits.objects)
-        for position, step in sweep(
-            self.method, backbone, self.records[world], frames, self.gallery.views.rest
-        ):
+        backbone = self.gallery.views.following(in_parts(self.backbone, limits.objects))
+        for position, step in sweep(self.method, backbone, self.records[world], frames):
             logits, quality = step.decoded.logits, step.quality
             if world.prefix in self.finish:
                 logits, quality = self.finish[world.prefix](frames, position, logits)

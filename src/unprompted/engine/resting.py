@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unprompted.backbones.base import Decoded, Features, Prompt, Recall
-from unprompted.engine.through import Through
+from unprompted.engine.through import Following
 
 SURELY_ABSENT = -4.6  # presence logit: 1 % present
 PATIENCE = 3  # looks in a row that found a class surely absent, before it rests
@@ -15,8 +15,8 @@ EVERY = 4  # frames between looks at a class that rests
 
 
 @dataclass(frozen=True, eq=False)
-class Resting(Through):
-    """A backbone before one frame of a sweep: objects that rest are neither attended nor decoded.
+class Resting(Following):
+    """A backbone in a sweep: objects that rest are neither attended nor decoded.
 
     A resting object keeps what was last decoded of it, which is that it is absent.
 
@@ -36,7 +36,7 @@ class Resting(Through):
         before = torch.zeros_like(surely, dtype=torch.long) if self.sure is None else self.sure
         counted = torch.where(surely, before + 1, 0)
         sure = torch.where(self._awake(len(before)), counted, before)
-        return replace(self, last=decoded, sure=sure, frame=self.frame + 1)
+        return replace(super().after(decoded), last=decoded, sure=sure, frame=self.frame + 1)
 
     def _awake(self, objects: int) -> Tensor:
         """Which objects are looked at, ``(K,)`` bool; those that rest take turns."""
@@ -52,11 +52,7 @@ class Resting(Through):
             return self.whole.attend(features, recall, objects)
         fused = features.levels[2].repeat(objects, 1, 1, 1)
         if bool(awake.any()):
-            narrowed = Recall(
-                tuple((slot, tokens[:, awake]) for slot, tokens in recall.tokens),
-                tuple((back, pointer[awake]) for back, pointer in recall.pointers),
-            )
-            fused[awake] = self.whole.attend(features, narrowed, int(awake.sum()))
+            fused[awake] = self.whole.attend(features, recall.of(awake), int(awake.sum()))
         return fused
 
     def decode(self, fused: Tensor, features: Features, prompt: Prompt | None = None) -> Decoded:

@@ -1,6 +1,7 @@
-"""A backbone seen through another: whoever derives from it changes some verbs and leaves the rest."""
+"""Backbones seen through others: whoever derives from these changes some verbs and leaves the rest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -72,3 +73,13 @@ class Through:
     def remember(self, features: Features, decoded: Decoded) -> MemoryEntry:
         """As the whole."""
         return self.whole.remember(features, decoded)
+
+
+@dataclass(frozen=True, eq=False)
+class Following(Through):
+    """A backbone before one frame of a sweep; what it does depends on the masks of the frames before."""
+
+    def after(self, decoded: Decoded) -> Self:
+        """The backbone before the next frame."""
+        whole = self.whole
+        return replace(self, whole=whole.after(decoded) if isinstance(whole, Following) else whole)

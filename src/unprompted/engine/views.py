@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unprompted.backbones.base import Backbone
+from unprompted.engine.nearness import Near
 from unprompted.engine.regions import Region
+from unprompted.engine.resting import Resting
 from unprompted.errors import UsageError
 from unprompted.geometry import ANATOMICAL_AXES, Reordering, Voxel, reslicing
 from unprompted.slices import Slices
@@ -65,6 +68,7 @@ class Views:
         zoom: find the classes in a first pass, segment a crop around them in a second one.
         body: crop each case to what is not background before anything else.
         rest: look at classes that were surely absent for some slices every few slices only; faster.
+        near: look for a class around where the slice before showed it only; faster, on CPUs.
     """
 
     flips: bool = False
@@ -74,6 +78,7 @@ class Views:
     zoom: bool = False
     body: bool = False
     rest: bool = False
+    near: bool = False
 
     @classmethod
     def known(cls) -> tuple[str, ...]:
@@ -98,6 +103,11 @@ class Views:
     def names(self) -> tuple[str, ...]:
         """The names of the switches that are on."""
         return tuple(name for name in self.known() if getattr(self, name))
+
+    def following(self, backbone: Backbone) -> Backbone:
+        """A backbone that leaves out of a sweep what the views that are for speed let it."""
+        rested = Resting(backbone) if self.rest else backbone
+        return Near(rested) if self.near else rested
 
     def geometries(self, axis: str | None) -> tuple[World, ...]:
         """The worlds a method learns in, the plain one first; mirrored ones share what is learned.

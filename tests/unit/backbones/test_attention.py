@@ -1,9 +1,12 @@
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 import unprompted.backbones.sam2 as sam2_module
 from small import make_backbone
-from unprompted.backbones.attention import pooled
+from unprompted.backbones.attention import Asking, pooled
 from unprompted.backbones.base import Recall
 from unprompted.backbones.sam2 import Sam2Backbone
 from unprompted.errors import UsageError
@@ -93,3 +96,86 @@ def test_a_pool_that_does_not_tile_the_frame_is_refused(pool):
 
 def test_another_input_size_keeps_the_pool():
     assert Sam2Backbone(make_backbone().model, "small", 2).sharing_weights_at(256).memory_pool == 2
+
+
+def remembered(backbone, objects, seed=0):
+    """A frame, and random memory of it: one entry of support, two of frames before."""
+    source = torch.Generator().manual_seed(seed)
+    side = backbone.input_size
+    features = backbone.encode(torch.rand(1, 3, side, side, generator=source))[0]
+    cells = (side // 16) ** 2
+    tokens = [
+        (slot, torch.randn(cells, objects, backbone.memory_width, generator=source)) for slot in (0, 1, 2)
+    ]
+    pointers = [(n, torch.randn(objects, backbone.channels, generator=source)) for n in (1, 2)]
+    return features, Recall(tuple(tokens), tuple(pointers))
+
+
+def test_places_that_are_near_ask_for_themselves_and_others_square_by_square():
+    places = torch.zeros(256, dtype=torch.bool)
+    places[0] = places[17] = True  # both in the first of 8 x 8 squares of 2 x 2 places
+    asking = Asking.of(places)
+    assert sorted(asking.sizes.tolist()) == [1, 1, 2, *[4] * 63]
+    values = torch.arange(256.0)
+    means = asking.means(values[:, None])[:, 0]
+    assert means[asking.group[0]] == 0
+    assert means[asking.group[17]] == 17
+    assert means[asking.group[1]] == means[asking.group[16]] == (1 + 16) / 2
+    assert means[asking.group[255]] == (238 + 239 + 254 + 255) / 4
+    assert asking.bias[asking.group[255]] == pytest.approx(math.log(4))
+
+
+@torch.no_grad()
+def test_looking_everywhere_is_looking_without_places(single_thread):
+    backbone = make_backbone(256)
+    features, recall = remembered(backbone, 2)
+    everywhere = replace(recall, places=torch.ones(2, 256, dtype=torch.bool))
+    assert torch.equal(backbone.attend(features, everywhere, 2), backbone.attend(features, recall, 2))
+
+
+@torch.no_grad()
+def test_a_frame_and_a_memory_that_are_alike_within_squares_lose_nothing_by_squares(single_thread):
+    """Without codes of place every member of a square asks alike, and its mean stands for all of them."""
+    backbone = make_backbone(256)
+    features, recall = remembered(backbone, 2)
+    for layer in backbone.model.memory_attention.layers:  # keys and queries that hold no place
+        for attention in (layer.self_attn, layer.cross_attn_image):
+            attention.k_proj.weight.zero_()
+            attention.k_proj.bias.zero_()
+
+    def squared(cells):
+        return cells.view(8, 2, 8, 2, -1).mean(dim=(1, 3), keepdim=True).expand(8, 2, 8, 2, -1)
+
+    coarse = squared(features.levels[2].flatten(2)[0].T).reshape(256, -1).T.view(features.levels[2].shape)
+    features = replace(features, levels=(*features.levels[:2], coarse), position=0 * features.position)
+    tokens = tuple((slot, squared(t.flatten(1)).reshape(t.shape)) for slot, t in recall.tokens)
+    recall = replace(recall, tokens=tokens)
+    places = torch.zeros(2, 256, dtype=torch.bool)
+    places[0, 100:140] = True
+    found = backbone.attend(features, replace(recall, places=places), 2)
+    torch.testing.assert_close(found, backbone.attend(features, recall, 2), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_more_places_near_come_closer_to_looking_everywhere(single_thread):
+    backbone = make_backbone(256)
+    features, recall = remembered(backbone, 1)
+    whole = backbone.attend(features, recall, 1)
+    errors = []
+    for side in (4, 8, 14):
+        near = torch.zeros(16, 16, dtype=torch.bool)
+        near[:side, :side] = True
+        found = backbone.attend(features, replace(recall, places=near.view(1, 256)), 1)
+        errors.append(float((found - whole).abs().mean()))
+    assert errors[0] > errors[1] > errors[2] > 0
+
+
+@torch.no_grad()
+def test_each_object_has_its_own_places(single_thread):
+    backbone = make_backbone(256)
+    features, recall = remembered(backbone, 3)
+    places = torch.rand(3, 256, generator=torch.Generator().manual_seed(1)) < 0.3
+    together = backbone.attend(features, replace(recall, places=places), 3)
+    for k in range(3):
+        alone = backbone.attend(features, replace(recall, places=places).of(torch.tensor([k])), 1)
+        torch.testing.assert_close(together[k : k + 1], alone, atol=1e-5, rtol=1e-4)

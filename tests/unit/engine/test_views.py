@@ -84,7 +84,7 @@ def test_views_are_named_in_a_text_or_a_list():
 
 
 def test_an_unknown_view_is_refused_with_those_known():
-    known = "flips, axes, neighbours, histogram, zoom, body, rest"
+    known = "flips, axes, neighbours, histogram, zoom, body, rest, near"
     with pytest.raises(UsageError, match=f"no view is called mirror, tta; known: {known}"):
         Views.named("mirror,flips,tta")
 
