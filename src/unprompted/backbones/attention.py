@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SQUARES = 8  # along each side of a frame
+from unprompted.backbones.groups import Groups, widened
+
 _ROWS = 256  # queries weighed at once, so that their weights stay in the cache
 
 
@@ -60,69 +61,44 @@ def attended(
         pointers: how many of the last tokens are pointers, which have no place in the frame.
         pool: side of the squares whose mean each token is; it then counts as all of them.
         places: where each object is looked for, ``(K, HW)`` bool; None for everywhere. Of other places the
-            mean of those in a square asks memory for all of them, and stands for them in memory.
+            mean of those in a square asks memory for all of them. Memory holds means of squares, too, but for
+            these places and a square's width around them.
         whole: how many of the first entries of memory keep all of their tokens.
 
     Returns:
         ``(K, HW, C)``.
     """
-    first, *others = module.layers
     ids = module.position_ids.float()
     turns = _turns(module, ids)
-    every = _Keys(codes, _turns(module, pooled(ids, pool)), pointers, _pool_bias(codes, pointers, pool))
+    keyed = _Keys(codes, _turns(module, pooled(ids, pool)), pointers, _pool_bias(codes, pointers, pool))
     alike = current + 0.1 * position
-    alike = alike + _looked_around(first, alike, turns)
+    alike = alike + _looked_around(module.layers[0], alike, turns)
     results = []
-    for row, tokens in enumerate(memory.contiguous()):
-        asking = None if places is None or bool(places[row].all()) else Asking.of(places[row])
-        found = asked = alike if asking is None else asking.means(alike)
-        here = turns if asking is None else _turns(module, asking.means(ids))
-        bias = None if asking is None else asking.bias
-        keyed = every
-        if asking is not None and pool == 1:
-            keyed, tokens = every.narrowed(tokens, asking, here, whole)
-        found = _remembered(first, found, tokens, here, keyed)
-        for layer in others:
-            found = found + _looked_around(layer, found, here, bias)
-            found = _remembered(layer, found, tokens, here, keyed)
-        if asking is not None:
-            found = alike + (found - asked)[asking.group]
+    for number, tokens in enumerate(memory.contiguous()):
+        if places is None or bool(places[number].all()):
+            found = _attended(module.layers, alike, tokens, turns, keyed)
+        else:
+            asking, heard = Groups.of(places[number]), Groups.of(widened(places[number]))
+            own, theirs = keyed, tokens
+            if pool == 1:
+                own, theirs = keyed.narrowed(tokens, heard, _turns(module, heard.means(ids)), whole)
+            means, here = asking.means(alike), _turns(module, asking.means(ids))
+            gained = _attended(module.layers, means, theirs, here, own, asking.bias) - means
+            found = alike + gained[asking.group]
         results.append(module.layer_norm(found))
     return torch.stack(results)
 
 
-@dataclass(frozen=True, eq=False)
-class Asking:
-    """Who asks memory: some places for themselves, all others of a square together.
-
-    Attributes:
-        group: who asks for each place, ``(HW,)``.
-        sizes: for how many places each asks, ``(n,)``.
-    """
-
-    group: Tensor
-    sizes: Tensor
-
-    @classmethod
-    def of(cls, places: Tensor) -> "Asking":
-        """Those who ask where these places ``(HW,)`` bool ask for themselves."""
-        side = round(len(places) ** 0.5)
-        rows = torch.arange(side, device=places.device) // max(1, side // _SQUARES)
-        squares = (rows[:, None] * side + rows).flatten()
-        alone = len(places) + torch.arange(len(places), device=places.device)
-        _, group, sizes = torch.where(places, alone, squares).unique(return_inverse=True, return_counts=True)
-        return cls(group, sizes)
-
-    def means(self, cells: Tensor) -> Tensor:
-        """The mean of each group, ``(HW, ...)`` to ``(n, ...)``."""
-        sums = cells.new_zeros(len(self.sizes), *cells.shape[1:], dtype=torch.float32)
-        sums.index_add_(0, self.group, cells.float())
-        return (sums / self.sizes.view(-1, *(1,) * (cells.ndim - 1))).to(cells.dtype)
-
-    @property
-    def bias(self) -> Tensor:
-        """What is added to scores ``(n,)``, so that each counts as often as the places it asks for."""
-        return self.sizes.float().log()
+def _attended(
+    layers: Any, found: Tensor, tokens: Tensor, turns: Tensor, keyed: "_Keys", bias: Tensor | None = None
+) -> Tensor:
+    """What a frame ``(n, C)`` is after all layers, for one object; the first self-attention is done already."""
+    first, *others = layers
+    found = _remembered(first, found, tokens, turns, keyed)
+    for layer in others:
+        found = found + _looked_around(layer, found, turns, bias)
+        found = _remembered(layer, found, tokens, turns, keyed)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,18 +122,18 @@ class _Keys:
         keys, placed = attention.k_proj(tokens + self.codes), len(tokens) - self.pointers
         return torch.cat([_turned(keys[:placed], self.turns), keys[placed:]])
 
-    def narrowed(self, tokens: Tensor, asking: "Asking", turns: Tensor, whole: int) -> tuple["_Keys", Tensor]:
+    def narrowed(self, tokens: Tensor, groups: Groups, turns: Tensor, whole: int) -> tuple["_Keys", Tensor]:
         """The same for the means ``(n, M)`` of groups of places in all but the first `whole` entries."""
-        cells, placed = len(asking.group), len(tokens) - self.pointers
+        cells, placed = len(groups.group), len(tokens) - self.pointers
         first, entries = whole * cells, placed // cells - whole
 
         def means(found: Tensor) -> Tensor:
             by_place = found[first:placed].unflatten(0, (entries, cells)).transpose(0, 1)
-            narrow = asking.means(by_place).transpose(0, 1).flatten(0, 1)
+            narrow = groups.means(by_place).transpose(0, 1).flatten(0, 1)
             return torch.cat([found[:first], narrow, found[placed:]])
 
-        none = asking.bias.new_zeros
-        bias = torch.cat([none(first), asking.bias.repeat(entries), none(self.pointers)])
+        none = groups.bias.new_zeros
+        bias = torch.cat([none(first), groups.bias.repeat(entries), none(self.pointers)])
         all_turns = torch.cat([self.turns.repeat(whole, 1), turns.repeat(entries, 1)])
         return _Keys(means(self.codes), all_turns, self.pointers, bias), means(tokens)
 

@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import pytest
@@ -6,7 +5,7 @@ import torch
 
 import unprompted.backbones.sam2 as sam2_module
 from small import make_backbone
-from unprompted.backbones.attention import Asking, pooled
+from unprompted.backbones.attention import pooled
 from unprompted.backbones.base import Recall
 from unprompted.backbones.sam2 import Sam2Backbone
 from unprompted.errors import UsageError
@@ -109,20 +108,6 @@ def remembered(backbone, objects, seed=0):
     ]
     pointers = [(n, torch.randn(objects, backbone.channels, generator=source)) for n in (1, 2)]
     return features, Recall(tuple(tokens), tuple(pointers))
-
-
-def test_places_that_are_near_ask_for_themselves_and_others_square_by_square():
-    places = torch.zeros(256, dtype=torch.bool)
-    places[0] = places[17] = True  # both in the first of 8 x 8 squares of 2 x 2 places
-    asking = Asking.of(places)
-    assert sorted(asking.sizes.tolist()) == [1, 1, 2, *[4] * 63]
-    values = torch.arange(256.0)
-    means = asking.means(values[:, None])[:, 0]
-    assert means[asking.group[0]] == 0
-    assert means[asking.group[17]] == 17
-    assert means[asking.group[1]] == means[asking.group[16]] == (1 + 16) / 2
-    assert means[asking.group[255]] == (238 + 239 + 254 + 255) / 4
-    assert asking.bias[asking.group[255]] == pytest.approx(math.log(4))
 
 
 @torch.no_grad()
