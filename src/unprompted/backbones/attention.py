@@ -92,7 +92,7 @@ def attended(
 def _attended(
     layers: Any, found: Tensor, tokens: Tensor, turns: Tensor, keyed: "_Keys", bias: Tensor | None = None
 ) -> Tensor:
-    """What a frame ``(n, C)`` is after all layers, for one object; the first self-attention is done already."""
+    """A frame ``(n, C)`` after all layers, for one object; the first self-attention is done already."""
     first, *others = layers
     found = _remembered(first, found, tokens, turns, keyed)
     for layer in others:
