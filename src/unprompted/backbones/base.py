@@ -116,7 +116,7 @@ class Recall:
     """What one frame may attend to.
 
     Attributes:
-        tokens: ``(slot, (HW, K, M))`` pairs; slot 0 is support, slot n a frame n steps back.
+        tokens: ``(slot, (HW, K, M))`` pairs, support first; slot 0 is support, slot n a frame n steps back.
         pointers: ``(steps back, (K, C))`` pairs.
         places: where each object is looked for, ``(K, HW)`` bool; None for everywhere. A backbone that gains
             nothing by it may look everywhere.

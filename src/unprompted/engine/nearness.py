@@ -29,7 +29,7 @@ class Near(Following):
         return replace(super().after(decoded), last=decoded.logits)
 
     def attend(self, features: Features, recall: Recall, objects: int) -> Tensor:
-        """Conditioned features ``(K, C, g, g)``; away from an object they are the frame's own."""
+        """Conditioned features ``(K, C, g, g)``; away from an object places ask memory together."""
         places = self._places(features.levels[2].shape[-1], objects)
         if places is not None:
             recall = replace(recall, places=places.flatten(1))
