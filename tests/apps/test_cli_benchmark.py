@@ -57,6 +57,18 @@ def test_cells_run_side_by_side_give_the_same_results(call, recipe, tmp_path):
         assert json.loads(first.read_text())["cases"] == json.loads(second.read_text())["cases"]
 
 
+def test_a_report_of_what_is_there_runs_nothing_and_names_what_is_missing(call, recipe, tmp_path):
+    assert call("benchmark", recipe).code == 0
+    lost, kept = cells(tmp_path / "results")
+    lost.unlink()
+    ended = call("benchmark", recipe, "--report-only")
+    assert ended.code == 0
+    assert cells(tmp_path / "results") == [kept]
+    report = (tmp_path / "results" / "boxes.md").read_text()
+    assert "| sam2-mask |" in report
+    assert "registration, none, 1 shot, seed 0: not run yet" in report
+
+
 def test_a_dry_run_lists_what_is_missing_and_writes_nothing(call, recipe, tmp_path):
     ended = call("benchmark", recipe, "--dry-run")
     assert ended.code == 0

@@ -66,6 +66,7 @@ def run_benchmark(
     planned: Sequence[Planned],
     jobs: int = 1,
     refresh: bool = False,
+    run: bool = True,
     progress: Progress = lambda what, done, of: None,
     finished: Finished = lambda done: None,
 ) -> list[Done]:
@@ -75,6 +76,7 @@ def run_benchmark(
         planned: the cells.
         jobs: how many processes run cells side by side.
         refresh: run cells again whose result was made by other code.
+        run: whether to run anything; if not, what is missing has no result.
         progress: called with how far a cell is (with one process) or all of them are.
         finished: called with every cell that is done.
     """
@@ -87,10 +89,14 @@ def run_benchmark(
     missing: list[Planned] = []
     for each in planned:
         done = _earlier(each)
-        if done is None or (refresh and done.outdated):
+        if done is None or (run and refresh and done.outdated):
             missing.append(each)
         else:
             note(done)
+    if not run:
+        for each in missing:
+            note(Done(each, None, problem="not run yet"))
+        return outcomes
     for number, done in enumerate(_run_all(missing, jobs, progress), 1):
         note(done)
         progress("cells", number, len(missing))

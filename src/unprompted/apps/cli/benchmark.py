@@ -24,6 +24,9 @@ def benchmark(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Run cells again whose result was made by other code.")
     ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing; write the report of the results there are.")
+    ] = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -52,7 +55,7 @@ def benchmark(
         def tell(done: Done) -> None:
             label = done.planned.cell.label
             if done.result is None:
-                screen.say("failed", f"{label}: {done.problem}")
+                screen.say("missing" if report_only else "failed", f"{label}: {done.problem}")
             else:
                 dice = done.result["overall"]["Dice"]
                 seconds = done.result["fit_s"] + done.result["segment_s"]
@@ -60,9 +63,18 @@ def benchmark(
                 score = "nothing to measure" if dice is None else f"Dice {dice:.3f}"
                 screen.say(state, f"{label}: {score}, {seconds:.0f} s")
 
-        outcomes = run_benchmark(planned, jobs, refresh, screen.progress, tell)
+        outcomes = run_benchmark(
+            planned,
+            jobs,
+            refresh=refresh,
+            run=not report_only,
+            progress=screen.progress,
+            finished=tell,
+        )
         for path in write_report(chosen, [*outcomes, *failed], folder, recipe.stem):
             screen.say("written", str(path))
+    if report_only:
+        return
     missing = sum(done.result is None for done in [*outcomes, *failed])
     if missing:
         raise SomeCasesFailed(f"{missing} of {len(planned) + len(failed)} cells have no result; see above")
