@@ -14,11 +14,13 @@ from unprompted.engine.frames import EncodedFrames
 from unprompted.engine.gallery import Gallery
 from unprompted.engine.limits import DEFAULT_LIMITS, Limits
 from unprompted.engine.merge import merge, merge_probabilities, probabilities
+from unprompted.engine.nearness import Near
 from unprompted.engine.parts import in_parts
 from unprompted.engine.regions import Region, around_found, clearly_smaller, everything
+from unprompted.engine.resting import Resting
 from unprompted.engine.shown import ScaledSlices
 from unprompted.engine.sweep import sweep
-from unprompted.engine.views import Look, World
+from unprompted.engine.views import Look, Views, World
 from unprompted.geometry import Grid
 from unprompted.images import Volume
 from unprompted.methods.base import Method, Progress, Teachable
@@ -106,6 +108,12 @@ def learn(
         found = method.train(backbone, gallery.frames(world, backbone.input_size), seed, progress)
         learned |= {world.prefix + name: value for name, value in found.items()}
     return learned
+
+
+def following(views: Views, backbone: Backbone) -> Backbone:
+    """A backbone that leaves out of a sweep what the views that are for speed let it."""
+    rested = Resting(backbone) if views.rest else backbone
+    return Near(rested) if views.near else rested
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +262,7 @@ class Prepared:
         shown = self.gallery.shown(stack, self._look(world, region))
         again = self.method.looks_ahead  # else no frame is needed twice, so none is kept
         frames = EncodedFrames(self.backbone, shown, limits if again else replace(limits, kept_bytes=0))
-        backbone = self.gallery.views.following(in_parts(self.backbone, limits.objects))
+        backbone = following(self.gallery.views, in_parts(self.backbone, limits.objects))
         for position, step in sweep(self.method, backbone, self.records[world], frames):
             logits, quality = step.decoded.logits, step.quality
             if world.prefix in self.finish:

@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unprompted.backbones.base import Backbone
-from unprompted.engine.nearness import Near
 from unprompted.engine.regions import Region
-from unprompted.engine.resting import Resting
 from unprompted.errors import UsageError
 from unprompted.geometry import ANATOMICAL_AXES, Reordering, Voxel, reslicing
 from unprompted.slices import Slices
@@ -103,11 +100,6 @@ class Views:
     def names(self) -> tuple[str, ...]:
         """The names of the switches that are on."""
         return tuple(name for name in self.known() if getattr(self, name))
-
-    def following(self, backbone: Backbone) -> Backbone:
-        """A backbone that leaves out of a sweep what the views that are for speed let it."""
-        rested = Resting(backbone) if self.rest else backbone
-        return Near(rested) if self.near else rested
 
     def geometries(self, axis: str | None) -> tuple[World, ...]:
         """The worlds a method learns in, the plain one first; mirrored ones share what is learned.

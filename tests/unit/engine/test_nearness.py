@@ -7,6 +7,7 @@ from fakes import FakeBackbone
 from unprompted.backbones.base import Recall
 from unprompted.engine.frames import EncodedFrames
 from unprompted.engine.nearness import Near
+from unprompted.engine.passes import following
 from unprompted.engine.resting import PATIENCE, Resting
 from unprompted.engine.sweep import sweep
 from unprompted.engine.views import Views
@@ -92,7 +93,7 @@ def test_a_class_that_rests_is_left_out_of_what_is_looked_at_near_by(scene):
     ("names", "kinds"), [("", [FakeBackbone]), ("near,rest", [Near, Resting, FakeBackbone])]
 )
 def test_views_put_together_what_follows_a_sweep(names, kinds):
-    seen = Views.named(names).following(FakeBackbone())
+    seen = following(Views.named(names), FakeBackbone())
     for kind in kinds:
         assert type(seen) is kind
         seen = getattr(seen, "whole", None)
