@@ -78,9 +78,9 @@ def attended(
         if places is None or bool(places[number].all()):
             found = _attended(module.layers, alike, tokens, turns, keyed)
         else:
-            asking, heard = Groups.of(places[number]), Groups.of(widened(places[number]))
-            own, theirs = keyed, tokens
+            asking, own, theirs = Groups.of(places[number]), keyed, tokens
             if pool == 1:
+                heard = Groups.of(widened(places[number]))
                 own, theirs = keyed.narrowed(tokens, heard, _turns(module, heard.means(ids)), whole)
             means, here = asking.means(alike), _turns(module, asking.means(ids))
             gained = _attended(module.layers, means, theirs, here, own, asking.bias) - means

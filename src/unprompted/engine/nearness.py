@@ -19,42 +19,39 @@ class Near(Following):
     """A backbone in a sweep: an object that the last frame showed is looked for around there.
 
     Attributes:
-        last: logits of the masks of the frame before, ``(K, 1, S/4, S/4)``; None before the first.
+        places: where each object is looked for, ``(K, g, g)`` bool; None before the first frame.
     """
 
-    last: Tensor | None = None
+    places: Tensor | None = None
 
     def after(self, decoded: Decoded) -> Self:
         """The backbone before the next frame."""
-        return replace(super().after(decoded), last=decoded.logits)
+        return replace(super().after(decoded), places=_around(decoded.logits))
 
     def attend(self, features: Features, recall: Recall, objects: int) -> Tensor:
         """Conditioned features ``(K, C, g, g)``; away from an object places ask memory together."""
-        places = self._places(features.levels[2].shape[-1], objects)
-        if places is not None:
-            recall = replace(recall, places=places.flatten(1))
+        if self.places is not None:
+            recall = replace(recall, places=self.places.flatten(1))
         return self.whole.attend(features, recall, objects)
 
     def decode(self, fused: Tensor, features: Features, prompt: Prompt | None = None) -> Decoded:
         """Masks of all objects; none reaches beyond where it was looked for."""
         decoded = self.whole.decode(fused, features, prompt)
-        places = self._places(fused.shape[-1], len(fused))
-        if places is None:
+        if self.places is None:
             return decoded
         return replace(
             decoded,
-            logits=_within(decoded.logits, places),
-            logits_full=_within(decoded.logits_full, places),
+            logits=_within(decoded.logits, self.places),
+            logits_full=_within(decoded.logits_full, self.places),
         )
 
-    def _places(self, side: int, objects: int) -> Tensor | None:
-        """Where each object is looked for, ``(K, g, g)`` bool: everywhere if the last frame showed none."""
-        if self.last is None or len(self.last) != objects:
-            return None
-        shown = F.adaptive_max_pool2d((self.last > 0).float(), side)
-        reach = max(1, side // AROUND)
-        near = F.max_pool2d(shown, 2 * reach + 1, stride=1, padding=reach)[:, 0] > 0
-        return near | ~near.flatten(1).any(dim=1)[:, None, None]
+
+def _around(logits: Tensor) -> Tensor:
+    """Where objects with masks ``(K, 1, S/4, S/4)`` are looked for next; one without mask everywhere."""
+    shown = F.max_pool2d((logits > 0).float(), 4)
+    reach = max(1, shown.shape[-1] // AROUND)
+    near = F.max_pool2d(shown, 2 * reach + 1, stride=1, padding=reach)[:, 0] > 0
+    return near | ~near.flatten(1).any(dim=1)[:, None, None]
 
 
 def _within(logits: Tensor, places: Tensor) -> Tensor:
