@@ -35,9 +35,9 @@ class Near(Following):
         return self.whole.attend(features, recall, objects)
 
     def decode(self, fused: Tensor, features: Features, prompt: Prompt | None = None) -> Decoded:
-        """Masks of all objects; none reaches beyond where it was looked for."""
+        """Masks that end where their object was looked for; those of some objects only are left alone."""
         decoded = self.whole.decode(fused, features, prompt)
-        if self.places is None:
+        if self.places is None or len(self.places) != len(fused):
             return decoded
         return replace(
             decoded,

@@ -63,6 +63,14 @@ def test_a_mask_ends_where_it_is_not_looked_for(scene):
     assert bool((decoded.logits_full[1] > 0).all())
 
 
+def test_masks_of_some_objects_only_are_left_as_they_are(scene):
+    backbone, features, shown = scene
+    near = Near(backbone).after(shown)
+    some = near.attend(features, Recall(), 2)[:1]
+    some[:, 12:] = 1
+    assert bool((near.decode(some, features).logits_full > 0).all())
+
+
 def swept(backbone, seen, frames, labels):
     method = Sam2Mask(supports=1)
     fitted = method.prepare(backbone, SupportFrames(frames[:1], labels, 2, (0,), (0,)), {})
