@@ -14,6 +14,7 @@ from unprompted.evaluation.episodes import Episode, draw_episode
 from unprompted.evaluation.fitting import Progress, code_of
 from unprompted.evaluation.recipe import Cell, Recipe, cells_of
 from unprompted.io.atomic import replacing
+from unprompted.launched import die_with_parent
 
 CELLS, PICTURES, LENT = "cells", "worst", "lent"
 Finished = Callable[["Done"], None]
@@ -109,7 +110,7 @@ def _run_all(missing: Sequence[Planned], jobs: int, progress: Progress) -> Itera
             yield _attempt(each, progress)
         return
     # Spawned, since a forked torch may hang; one cell a process would load the model each time.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=die_with_parent) as pool:
         waiting = [pool.submit(_attempt, each) for each in missing]
         try:
             for future in as_completed(waiting):

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -15,6 +14,7 @@ from unprompted.apps.batch.outcome import Outcome
 from unprompted.apps.batch.work import Order
 from unprompted.datasets.base import CaseFiles
 from unprompted.errors import UnpromptedError
+from unprompted.launched import die_with_parent
 
 # Spawned, not forked: CUDA and threads do not survive a fork.
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -98,7 +98,7 @@ def _event(number: int, message: Any) -> Event:
 def _work(order: Order, device: str, pipe: Connection, threads: int) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch reads it when it is first imported
     try:
         worker = order.worker(device)
@@ -116,10 +116,3 @@ def _cases(pipe: Connection) -> Iterator[CaseFiles]:
             yield pipe.recv()
         except EOFError:
             return
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
