@@ -21,12 +21,14 @@ class Group:
         method: as the recipe names it, with the backbone where there are several.
         shots: labelled cases.
         results: one a choice.
+        place: of the method in the recipe.
     """
 
     dataset: str
     method: str
     shots: int
     results: tuple[dict[str, Any], ...]
+    place: int = 0
 
     def mean(self, name: str) -> float | None:
         """A score, averaged over the choices of the support; None unless every choice has it."""
@@ -75,7 +77,13 @@ def groups_of(recipe: Recipe, outcomes: Sequence[Done]) -> list[Group]:
             if len(recipe.backbones) > 1 and result["backbone"] != NO_BACKBONE:
                 name = f"{name} on {result['backbone']}"
             found.setdefault((result["dataset"], name, result["shots"]), []).append(result)
-    groups = [Group(*key, tuple(sorted(results, key=lambda r: r["seed"]))) for key, results in found.items()]
-    return sorted(
-        groups, key=lambda g: (order[g.dataset], g.shots, methods.get(g.results[0]["method"], 0), g.method)
-    )
+    groups = [
+        Group(*key, tuple(sorted(results, key=lambda r: r["seed"])), methods.get(results[0]["method"], 0))
+        for key, results in found.items()
+    ]
+    return sorted(groups, key=lambda g: (order[g.dataset], g.shots, g.place, g.method))
+
+
+def methods_of(groups: Sequence[Group]) -> list[str]:
+    """The methods, in the order of the recipe."""
+    return [method for _, method in sorted({(group.place, group.method) for group in groups})]

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from unprompted.evaluation.groups import Group
+from unprompted.evaluation.groups import Group, methods_of
 from unprompted.io.atomic import replacing
 
 Look = dict[str, Any]  # colour and marker of a method
@@ -48,7 +48,7 @@ def looks_of(methods: Sequence[str]) -> dict[str, Look]:
 
 def _panels(groups: Sequence[Group], score: str, draw: Draw, path: Path) -> Path:
     datasets = list(dict.fromkeys(group.dataset for group in groups))
-    looks = looks_of(list(dict.fromkeys(group.method for group in groups)))
+    looks = looks_of(methods_of(groups))
     columns = min(_COLUMNS, len(datasets))
     rows = ceil(len(datasets) / columns)
     figure = Figure(figsize=(5 * columns + 2.5, 4 * rows), layout="constrained")

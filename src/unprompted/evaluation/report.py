@@ -7,7 +7,7 @@ from statistics import fmean
 from unprompted.evaluation.benchmark import PICTURES, Done
 from unprompted.evaluation.files import number
 from unprompted.evaluation.foretold import agreement, cases_of
-from unprompted.evaluation.groups import Group, groups_of
+from unprompted.evaluation.groups import Group, groups_of, methods_of
 from unprompted.evaluation.pages import Section, html_page, markdown_page
 from unprompted.evaluation.recipe import Recipe
 from unprompted.io.atomic import replacing
@@ -48,7 +48,7 @@ def write_report(recipe: Recipe, outcomes: Sequence[Done], output: Path, name: s
 
 
 def _sections(recipe: Recipe, groups: Sequence[Group], outcomes: Sequence[Done]) -> list[Section]:
-    sections = [Section("How to read this", _protocol(recipe))]
+    sections = [Section("How to read this", _protocol(recipe)), *_at_a_glance(recipe, groups)]
     for dataset in recipe.datasets:
         for shots in sorted({g.shots for g in groups if g.dataset == dataset.name}):
             here = [g for g in groups if (g.dataset, g.shots) == (dataset.name, shots)]
@@ -66,6 +66,29 @@ def _sections(recipe: Recipe, groups: Sequence[Group], outcomes: Sequence[Done])
     if old:
         sections.append(Section("Cells made by other code than today's (--refresh runs them again)", old))
     return sections
+
+
+def _at_a_glance(recipe: Recipe, groups: Sequence[Group]) -> list[Section]:
+    """Methods against datasets, where there are several."""
+    most: dict[tuple[str, int], int] = {}  # choices of the support, by dataset and shots
+    table: dict[str, dict[tuple[str, int], Group]] = {}
+    for group in groups:
+        place = (group.dataset, group.shots)
+        most[place] = max(most.get(place, 0), len(group.results))
+        table.setdefault(group.method, {})[place] = group
+
+    def cell(group: Group | None, choices: int) -> str:
+        if group is None:
+            return ""
+        few = f" ({len(group.results)} of {choices})" if len(group.results) < choices else ""
+        return number(group.mean(_HEADLINE[recipe.dice])) + few
+
+    if len(most) < 2:
+        return []
+    remark = "Means over the choices of the support; in brackets how many, where fewer than of others."
+    columns = ("method", *(f"{dataset}, {shots} labelled" for dataset, shots in most))
+    rows = ((m, *(cell(table[m].get(place), most[place]) for place in most)) for m in methods_of(groups))
+    return [Section("Dice at a glance", (remark,), columns, tuple(rows))]
 
 
 def _protocol(recipe: Recipe) -> tuple[str, ...]:
@@ -146,7 +169,7 @@ def _per_class(title: str, groups: Sequence[Group]) -> Section:
 def _foretold(title: str, groups: Sequence[Group]) -> list[Section]:
     """How well Dice was predicted without truth, method by method over all choices of the support."""
     rows = []
-    for method in dict.fromkeys(group.method for group in groups):
+    for method in methods_of(groups):
         results = [result for group in groups if group.method == method for result in group.results]
         found = agreement(cases_of(results))
         if found is not None:

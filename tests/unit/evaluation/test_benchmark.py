@@ -16,6 +16,7 @@ from unprompted.images import LabelMap, Volume
 from unprompted.peers.base import TrainedPeer
 
 SEEN = []
+OFF_BY_TWO = {"name": "off by two", "peer": "shifted", "settings": {"pixels": 2}}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def run(chosen, folder, **options):
 
 
 def test_a_cell_says_what_was_done_and_how_good_it_was(tmp_path):
-    (done,), _ = run(recipe({"name": "off by two", "peer": "shifted", "settings": {"pixels": 2}}), tmp_path)
+    (done,), _ = run(recipe(OFF_BY_TWO), tmp_path)
     written = json.loads(done.planned.path.read_text())
     assert written == json.loads(json.dumps(done.result))
     assert written["overall"]["Dice"] == 0.5
@@ -187,6 +188,18 @@ def test_the_report_gives_means_over_supports_with_their_spread(page):
     text = page(recipe(seeds=(0, 1)))
     assert "| exact | 1.000 | 0.000 | 1.000-1.000 | 1.000 | 0.0 | 0 | 0 |" in text
     assert "5 queries; classes square" in text
+
+
+def test_a_report_of_several_settings_begins_with_methods_against_them(page):
+    text = page(recipe({"name": "exact", "peer": "shifted"}, OFF_BY_TWO, shots=(1, 2)))
+    table = text.split("## Dice at a glance")[1].split("##")[0].strip().splitlines()
+    assert table[2:] == [
+        "| method | squares, 1 labelled | squares, 2 labelled |",
+        "| --- | ---: | ---: |",
+        "| exact | 1.000 | 1.000 |",
+        "| off by two | 0.500 | 0.500 |",
+    ]
+    assert "at a glance" not in page(recipe(shots=(1,)))
 
 
 def test_published_numbers_stay_in_their_own_column(page):
