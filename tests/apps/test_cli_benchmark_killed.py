@@ -24,7 +24,7 @@ settings = {{minutes = 10, steps = 1000000}}
 [[methods]]
 name = "again"
 peer = "unet-2d"
-settings = {{minutes = 10, steps = 1000000, seed = 1}}
+settings = {{minutes = 10, steps = 1000001}}
 """
 
 
