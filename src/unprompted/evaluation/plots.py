@@ -5,7 +5,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from unprompted.evaluation.groups import Group, methods_of
@@ -16,6 +15,7 @@ Draw = Callable[[Any, list[Group], str, dict[str, Look]], None]
 
 _COLUMNS = 2  # panels side by side
 _MARKERS = "os^DvP*X"
+_COLOURS = 10  # of matplotlib, C0 to C9
 
 
 def draw_plots(groups: Sequence[Group], score: str, folder: Path, name: str) -> list[Path]:
@@ -29,19 +29,15 @@ def draw_plots(groups: Sequence[Group], score: str, folder: Path, name: str) -> 
     """
     shown = [group for group in groups if group.mean(score) is not None]
     kinds: list[tuple[str, Draw]] = [("seconds", _against_seconds)]
-    if any(a.dataset == b.dataset and a.shots != b.shots for a in shown for b in shown):
+    if len({(group.dataset, group.shots) for group in shown}) > len({group.dataset for group in shown}):
         kinds.append(("shots", _against_shots))
     return [_panels(shown, score, draw, folder / f"{name}-{kind}.png") for kind, draw in kinds if shown]
 
 
 def looks_of(methods: Sequence[str]) -> dict[str, Look]:
     """Colour and marker of every method, the same in all panels; no two share both up to 80 methods."""
-    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
     return {
-        method: {
-            "color": colours[n % len(colours)],
-            "marker": _MARKERS[(n + n // len(colours)) % len(_MARKERS)],
-        }
+        method: {"color": f"C{n % _COLOURS}", "marker": _MARKERS[(n + n // _COLOURS) % len(_MARKERS)]}
         for n, method in enumerate(methods)
     }
 
